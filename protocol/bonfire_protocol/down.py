@@ -1,0 +1,163 @@
+"""Frames from server to client: a closed union, told apart by `type`.
+
+`subscribed`, `snapshot` and `patch` are parts of a transition: the client holds them until the
+`transition` that follows, then applies all of them together. Nothing is shown before.
+"""
+
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+from bonfire_protocol.faults import FaultCode, Next
+from bonfire_protocol.values import PutRow, WirePosition
+
+Shape = Literal["list", "one"]
+IndexState = Literal["off", "pending", "fresh", "failed"]
+ViewState = Literal["fresh"]
+
+
+class Down(Struct, frozen=True, tag_field="type", rename="camel", omit_defaults=True):
+    """What all server frames have in common: a field at its default is left out."""
+
+
+class Welcome(Down, tag="welcome"):
+    """The answer to `hello`. A result not confirmed for `stale_after_ms` must be shown as stale."""
+
+    protocol: int
+    connection: str
+    tenant: str
+    user: str
+    position: WirePosition
+    stale_after_ms: int
+    source: Literal["wal", "listen"]
+
+
+class Subscribed(Down, tag="subscribed"):
+    """Subscription `id` is live from this transition on. `query` is the server's number for the live query,
+    the name that later `patch` and `snapshot` frames use. `shape` says whether the result is the list `rows`,
+    or the one value in it. `more` says that the result goes on behind the window."""
+
+    id: str
+    query: int
+    position: WirePosition
+    rows: list[Raw]
+    shape: Shape = "list"
+    more: bool = False
+
+
+class Snapshot(Down, tag="snapshot"):
+    """The whole result of live query `query`, in place of what the client holds of it."""
+
+    query: int
+    rows: list[Raw]
+    reason: Literal["changed", "resync", "rebuilt"]
+    more: bool = False
+
+
+class Patch(Down, tag="patch"):
+    """The change of live query `query`: take out the rows named in `remove` and those named in `put`; then put
+    each row of `put` in at its index, in the order given (indexes ascend)."""
+
+    query: int
+    remove: list[str] = []
+    put: list[PutRow] = []
+    more: bool = False
+
+
+class Transition(Down, tag="transition"):
+    """All frames since the last transition are now true together, at this position. Apply them."""
+
+    position: WirePosition
+
+
+class Watermark(Down, tag="watermark"):
+    """Nothing that you hold has changed up to this position."""
+
+    position: WirePosition
+
+
+class Stale(Down, tag="stale"):
+    """The server has lost sight of the changes: what you hold may be old until the next transition or watermark."""
+
+    reason: str
+
+
+class Result(Down, tag="result"):
+    """The answer to `query`, read at `position` or later."""
+
+    id: str
+    position: WirePosition
+    value: Raw
+
+
+class Committed(Down, tag="committed"):
+    """The freshness object of a mutation: it is committed at `position`; `views` names each read model that it
+    touched; `indexes` says how far each index is (`indexed` frames tell when a pending one catches up)."""
+
+    id: str
+    status: Literal["committed"]
+    position: WirePosition
+    value: Raw
+    views: dict[str, ViewState]
+    indexes: dict[str, IndexState]
+
+
+class Indexed(Down, tag="indexed"):
+    """An index has caught up with mutation `id`, or has failed to, with the reason."""
+
+    id: str
+    index: str
+    state: IndexState
+    reason: str | None = None
+
+
+class Unsubscribed(Down, tag="unsubscribed"):
+    """Subscription `id` has ended: on request, or, with a fault, because it can't be kept true."""
+
+    id: str
+    code: FaultCode | None = None
+    message: str | None = None
+    next: Next | None = None
+
+
+class Refused(Down, tag="refused"):
+    """A frame was refused. `id` is that of the frame, where it had one. `next`: retry, resync or stop."""
+
+    code: FaultCode
+    message: str
+    next: Next
+    id: str | None = None
+    field: str | None = None
+    expected: str | None = None
+    got: str | None = None
+
+
+class Pong(Down, tag="pong"):
+    """The answer to `ping`."""
+
+    position: WirePosition
+    id: str | None = None
+
+
+class Drain(Down, tag="drain"):
+    """This server is about to stop: come back after `after_ms`, to any node."""
+
+    after_ms: int
+
+
+DownFrame = (
+    Welcome
+    | Subscribed
+    | Snapshot
+    | Patch
+    | Transition
+    | Watermark
+    | Stale
+    | Result
+    | Committed
+    | Indexed
+    | Unsubscribed
+    | Refused
+    | Pong
+    | Drain
+)

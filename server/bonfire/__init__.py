@@ -1,0 +1,1 @@
+"""bonfire: the clinical data layer under an app."""

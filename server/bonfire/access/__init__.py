@@ -1,0 +1,1 @@
+"""Who asks, and what they may: the gate that every read and write passes."""
