@@ -23,8 +23,8 @@ create table bonfire.job (
   id bigint generated always as identity primary key,
   tenant text not null default bonfire.current_tenant(),
   index text not null,
-  -- Whose records to look at again; null: everybody's in this tenant (a sweep).
-  patient text,
+  -- Whose records to look at again; '*', which is no FHIR id: everybody's in this tenant (a sweep).
+  patient text not null,
   -- The mutations that wait to hear of this job's end.
   mutations text[] not null default '{}',
   -- The transaction that asked: it asks once, however many of its statements touch the patient.
@@ -45,12 +45,12 @@ create table bonfire.job (
   -- Why it failed, or why it is tried again; never a patient's data.
   reason text,
   created_at timestamptz not null default now(),
-  unique nulls not distinct (tenant, index, patient, xid),
+  unique (tenant, index, patient, xid),
   check ((state = 'running') = (lease is not null and leased_until is not null))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- One worker at a time on a patient, whatever two claims at the same instant see.
-create unique index job_running on bonfire.job (tenant, index, patient) nulls not distinct where state = 'running';
+create unique index job_running on bonfire.job (tenant, index, patient) where state = 'running';
 create index job_waiting on bonfire.job (priority, run_at, id) where state = 'waiting';
 create index job_leased on bonfire.job (leased_until) where state = 'running';
 create index job_sweep on bonfire.job (sweep) where sweep is not null;
@@ -107,7 +107,7 @@ begin
   mutation := nullif(current_setting('bonfire.mutation', true), '');
   insert into bonfire.job (tenant, index, patient, mutations)
   select after_touch.tenant, w.name, p.patient, array_remove(array[mutation], null)
-  from unnest(wanted) w (name) cross join unnest(coalesce(patients, array[null])) p (patient)
+  from unnest(wanted) w (name) cross join unnest(coalesce(patients, array['*'])) p (patient)
   on conflict do nothing;
 
   perform set_config('bonfire.pending', string_agg(name, ',' order by name), true)
