@@ -22,8 +22,8 @@ class Format(Enum):
 
 
 _encoder = msgspec.json.Encoder()
-_up = msgspec.json.Decoder(UpFrame)
-_down = msgspec.json.Decoder(DownFrame)
+_up: msgspec.json.Decoder[UpFrame] = msgspec.json.Decoder(UpFrame)
+_down: msgspec.json.Decoder[DownFrame] = msgspec.json.Decoder(DownFrame)
 
 
 def encode(frame: DownFrame | UpFrame, format: Format = Format.json) -> bytes:

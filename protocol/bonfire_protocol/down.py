@@ -20,7 +20,7 @@ class Down(Struct, frozen=True, tag_field="type", rename="camel", omit_defaults=
     """What all server frames have in common: a field at its default is left out."""
 
 
-class Welcome(Down, tag="welcome"):
+class Welcome(Down, tag="welcome", frozen=True):
     """The answer to `hello`. A result not confirmed for `stale_after_ms` must be shown as stale."""
 
     protocol: int
@@ -32,7 +32,7 @@ class Welcome(Down, tag="welcome"):
     source: Literal["wal", "listen"]
 
 
-class Subscribed(Down, tag="subscribed"):
+class Subscribed(Down, tag="subscribed", frozen=True):
     """Subscription `id` is live from this transition on. `query` is the server's number for the live query,
     the name that later `patch` and `snapshot` frames use. `shape` says whether the result is the list `rows`,
     or the one value in it. `more` says that the result goes on behind the window."""
@@ -45,7 +45,7 @@ class Subscribed(Down, tag="subscribed"):
     more: bool = False
 
 
-class Snapshot(Down, tag="snapshot"):
+class Snapshot(Down, tag="snapshot", frozen=True):
     """The whole result of live query `query`, in place of what the client holds of it."""
 
     query: int
@@ -54,7 +54,7 @@ class Snapshot(Down, tag="snapshot"):
     more: bool = False
 
 
-class Patch(Down, tag="patch"):
+class Patch(Down, tag="patch", frozen=True):
     """The change of live query `query`: take out the rows named in `remove` and those named in `put`; then put
     each row of `put` in at its index, in the order given (indexes ascend)."""
 
@@ -64,25 +64,25 @@ class Patch(Down, tag="patch"):
     more: bool = False
 
 
-class Transition(Down, tag="transition"):
+class Transition(Down, tag="transition", frozen=True):
     """All frames since the last transition are now true together, at this position. Apply them."""
 
     position: WirePosition
 
 
-class Watermark(Down, tag="watermark"):
+class Watermark(Down, tag="watermark", frozen=True):
     """Nothing that you hold has changed up to this position."""
 
     position: WirePosition
 
 
-class Stale(Down, tag="stale"):
+class Stale(Down, tag="stale", frozen=True):
     """The server has lost sight of the changes: what you hold may be old until the next transition or watermark."""
 
     reason: str
 
 
-class Result(Down, tag="result"):
+class Result(Down, tag="result", frozen=True):
     """The answer to `query`, read at `position` or later."""
 
     id: str
@@ -90,7 +90,7 @@ class Result(Down, tag="result"):
     value: Raw
 
 
-class Committed(Down, tag="committed"):
+class Committed(Down, tag="committed", frozen=True):
     """The freshness object of a mutation: it is committed at `position`; `views` names each read model that it
     touched; `indexes` says how far each index is (`indexed` frames tell when a pending one catches up)."""
 
@@ -102,7 +102,7 @@ class Committed(Down, tag="committed"):
     indexes: dict[str, IndexState]
 
 
-class Indexed(Down, tag="indexed"):
+class Indexed(Down, tag="indexed", frozen=True):
     """An index has caught up with mutation `id`, or has failed to, with the reason."""
 
     id: str
@@ -111,7 +111,7 @@ class Indexed(Down, tag="indexed"):
     reason: str | None = None
 
 
-class Unsubscribed(Down, tag="unsubscribed"):
+class Unsubscribed(Down, tag="unsubscribed", frozen=True):
     """Subscription `id` has ended: on request, or, with a fault, because it can't be kept true."""
 
     id: str
@@ -120,7 +120,7 @@ class Unsubscribed(Down, tag="unsubscribed"):
     next: Next | None = None
 
 
-class Refused(Down, tag="refused"):
+class Refused(Down, tag="refused", frozen=True):
     """A frame was refused. `id` is that of the frame, where it had one. `next`: retry, resync or stop."""
 
     code: FaultCode
@@ -132,14 +132,14 @@ class Refused(Down, tag="refused"):
     got: str | None = None
 
 
-class Pong(Down, tag="pong"):
+class Pong(Down, tag="pong", frozen=True):
     """The answer to `ping`."""
 
     position: WirePosition
     id: str | None = None
 
 
-class Drain(Down, tag="drain"):
+class Drain(Down, tag="drain", frozen=True):
     """This server is about to stop: come back after `after_ms`, to any node."""
 
     after_ms: int

@@ -5,13 +5,13 @@ OperationOutcome, `sync` into a `refused` frame. A fault never carries a patient
 field, what was expected and the *kind* of what came.
 """
 
-from enum import Enum
+from enum import IntEnum, StrEnum
 from typing import Literal
 
 Next = Literal["retry", "resync", "stop"]
 
 
-class FaultCode(str, Enum):
+class FaultCode(StrEnum):
     """Every refusal. The value is what the wire says."""
 
     bad_frame = "bad_frame"
@@ -71,7 +71,7 @@ class Fault(Exception):
         return _NEXT.get(self.code, "stop")
 
 
-class CloseCode(int, Enum):
+class CloseCode(IntEnum):
     """WebSocket close codes, in bands: 45xx come back at once, 46xx after a delay, 47xx never with the same words."""
 
     come_back = 4500

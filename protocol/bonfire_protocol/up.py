@@ -12,7 +12,7 @@ class Up(Struct, frozen=True, tag_field="type", rename="camel", forbid_unknown_f
     """What all client frames have in common: unknown fields are refused, never ignored."""
 
 
-class Hello(Up, tag="hello"):
+class Hello(Up, tag="hello", frozen=True):
     """The first frame. `position` is the newest position this client has shown its user, if it comes back."""
 
     protocol: int = PROTOCOL_VERSION
@@ -22,7 +22,7 @@ class Hello(Up, tag="hello"):
     position: WirePosition | None = None
 
 
-class Subscribe(Up, tag="subscribe"):
+class Subscribe(Up, tag="subscribe", frozen=True):
     """Hold a live query. `id` is the client's name for this subscription, unique among its open ones."""
 
     id: ClientId
@@ -30,13 +30,13 @@ class Subscribe(Up, tag="subscribe"):
     args: Raw = field(default=EMPTY_OBJECT)
 
 
-class Unsubscribe(Up, tag="unsubscribe"):
+class Unsubscribe(Up, tag="unsubscribe", frozen=True):
     """Let a subscription go."""
 
     id: ClientId
 
 
-class Query(Up, tag="query"):
+class Query(Up, tag="query", frozen=True):
     """Read once."""
 
     id: ClientId
@@ -44,7 +44,7 @@ class Query(Up, tag="query"):
     args: Raw = field(default=EMPTY_OBJECT)
 
 
-class Mutate(Up, tag="mutate"):
+class Mutate(Up, tag="mutate", frozen=True):
     """Write. `id` is made by the client and makes the mutation exactly-once: sent again, it is not done again.
 
     `patient` states whose chart the user had on the screen: a write to another patient is refused.
@@ -58,7 +58,7 @@ class Mutate(Up, tag="mutate"):
     version: str | None = None
 
 
-class Ping(Up, tag="ping"):
+class Ping(Up, tag="ping", frozen=True):
     """Are you there? Answered by `pong` with the same id."""
 
     id: str | None = None

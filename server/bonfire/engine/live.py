@@ -1,0 +1,638 @@
+"""The live engine: commits and frames in, frames and reads out. Pure; it tells what it owes, the shell does it.
+
+The shell's whole conversation with it:
+- in: `join`, `leave`, `subscribe`, `unsubscribe`, `commit`, `watermark`, `heartbeat`, `down`, `gap`, `up`, and for each
+  read that it asked for `landed`, `failed` or `postponed`;
+- out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
+  batch in one snapshot) and `awaited` (a position that the change stream should reach soon).
+
+How a read becomes exact. A read's result is the state in its snapshot, not at a position. It is kept until the
+stream has passed the read's `bound` (no commit that the snapshot sees lies behind it); then the commits that the
+snapshot does not see are known, and a keyed result takes them in, an app result is exact up to the first of them
+that touches it. While a query is behind, sessions that hold it are not shown anything from there on, so that all
+queries of a session always move together.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bonfire.engine.commit import Commit, RowChange
+from bonfire.engine.frames import SharedFrame
+from bonfire.engine.history import Digest, History
+from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery, Plan, QueryIdentity
+from bonfire.engine.session import Session
+from bonfire.engine.view import Row, Window, difference, slack
+from bonfire.engine.visibility import Visibility
+from bonfire_protocol.down import Patch, Snapshot, Stale, Subscribed, Transition, Unsubscribed, Watermark
+from bonfire_protocol.faults import Fault, FaultCode
+from bonfire_protocol.values import format_position
+
+BATCH = 64
+"""Queries per read: enough to spare transactions in a storm, few enough to come back soon."""
+
+
+class Outgoing(Struct, frozen=True):
+    """These frames, in this order, to each of these sessions."""
+
+    frames: list[SharedFrame]
+    sessions: list[Session]
+
+
+class Wanted(Struct, frozen=True):
+    """One query of a read. `rows`: how many rows to ask for at most (keyed queries)."""
+
+    number: int
+    identity: QueryIdentity
+    plan: Plan
+    rows: int
+
+
+class Read(Struct, frozen=True):
+    """Queries of one tenant to be read in one snapshot; the answer names the ticket."""
+
+    ticket: int
+    tenant: str
+    wanted: list[Wanted]
+
+
+_K = TypeVar("_K")
+
+Answer = list[Raw] | Fault
+"""The rows of one query, in order; or why it can't be answered."""
+
+
+class _Landing(Struct):
+    visibility: Visibility
+    bound: int
+    answers: list[Answer]
+
+
+class _Reading(Struct):
+    asked_at: int
+    queries: list[LiveQuery]
+    landing: _Landing | None = None
+
+
+class LiveEngine:
+    """See the module. One per node; not thread-safe."""
+
+    def __init__(self, position: int) -> None:
+        self.position = position
+        self.is_down = False
+        self._events = 0
+        self._numbers = 0
+        self._tickets = 0
+        self._sessions: dict[Session, None] = {}
+        self._queries: dict[QueryIdentity, LiveQuery] = {}
+        self._keyed: dict[tuple[str, str, str], set[LiveQuery]] = {}
+        self._dependents: dict[tuple[str, str], dict[str | None, set[LiveQuery]]] = {}
+        self._owed: dict[LiveQuery, None] = {}
+        self._reading: dict[int, _Reading] = {}
+        self._history = History()
+        self._outgoing: list[Outgoing] = []
+
+    # ---- what the engine owes -------------------------------------------------------------------------------
+
+    def take_outgoing(self) -> list[Outgoing]:
+        outgoing, self._outgoing = self._outgoing, []
+        return outgoing
+
+    @property
+    def awaited(self) -> int | None:
+        """The least position that a read which has come back waits for; None when none waits."""
+        return min(
+            (reading.landing.bound for reading in self._reading.values() if reading.landing is not None), default=None
+        )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Sizes for the metrics page."""
+        return {
+            "sessions": len(self._sessions),
+            "live_queries": len(self._queries),
+            "reads": len(self._reading),
+            "reads_owed": len(self._owed),
+            "recent_commits": len(self._history),
+        }
+
+    def next_read(self) -> Read | None:
+        """A batch of queries to read, or None. Queries that a session holds together are read together: two results
+        from two snapshots might never be true at one position in a storm."""
+        if self.is_down or not self._owed:
+            return None
+        first = next(iter(self._owed))
+        batch: dict[LiveQuery, None] = {}
+        frontier = [first]
+        while frontier and len(batch) < BATCH:
+            query = frontier.pop()
+            if query in batch or query not in self._owed:
+                continue
+            batch[query] = None
+            for session in query.subscribers:
+                frontier.extend(other for other in session.blocking if other not in batch)
+        for query in self._owed:
+            if len(batch) >= BATCH:
+                break
+            if query.identity.tenant == first.identity.tenant:
+                batch[query] = None
+        self._tickets += 1
+        for query in batch:
+            del self._owed[query]
+            query.reading = self._tickets
+        self._reading[self._tickets] = _Reading(self._events, list(batch))
+        wanted = [Wanted(query.number, query.identity, query.plan, _rows_to_read(query.plan)) for query in batch]
+        return Read(self._tickets, first.identity.tenant, wanted)
+
+    # ---- sessions -------------------------------------------------------------------------------------------
+
+    def join(self, key: Hashable, tenant: str, access: str) -> Session:
+        """A client is there. `key` is the shell's own name for the connection."""
+        session = Session(key, tenant, access, self.position)
+        self._sessions[session] = None
+        if self.is_down:
+            self._send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
+        return session
+
+    def leave(self, session: Session) -> None:
+        """The client is gone; nothing is owed to it any more."""
+        self._sessions.pop(session, None)
+        queries = {id(query): query for query in session.subscriptions.values()}
+        session.subscriptions.clear()
+        session.blocking.clear()
+        session.held.clear()
+        for query in queries.values():
+            query.subscribers.pop(session, None)
+            query.waiting = [waiting for waiting in query.waiting if waiting[0] is not session]
+            self._drop_if_unheld(query)
+
+    def subscribe(self, session: Session, subscription: str, identity: QueryIdentity, plan: Plan) -> None:
+        """Hold a live query. Fault `duplicate_id` when the session has an open subscription of that id."""
+        if subscription in session.subscriptions:
+            raise Fault(
+                FaultCode.duplicate_id,
+                "this connection has an open subscription with that id",
+                field="id",
+                expected="an id that is not in use on this connection",
+            )
+        query = self._queries.get(identity) or self._new_query(identity, plan)
+        session.subscriptions[subscription] = query
+        if query.result is not None and query.dirty_since is None and not self.is_down:
+            query.subscribers.setdefault(session, []).append(subscription)
+            self._deliver(session, self.position, [self._subscribed(query, subscription, self.position)])
+        else:
+            # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
+            query.waiting.append((session, subscription))
+
+    def unsubscribe(self, session: Session, subscription: str) -> None:
+        """Let it go. Fault `not_found` when there is none of that id."""
+        query = session.subscriptions.pop(subscription, None)
+        if query is None:
+            raise Fault(
+                FaultCode.not_found,
+                "this connection has no open subscription with that id",
+                field="id",
+                expected="the id of an open subscription",
+            )
+        self._send([SharedFrame(Unsubscribed(subscription))], [session])
+        self._let_go(session, query, subscription)
+
+    def _let_go(self, session: Session, query: LiveQuery, subscription: str) -> None:
+        ids = query.subscribers.get(session)
+        if ids is not None and subscription in ids:
+            ids.remove(subscription)
+            if not ids:
+                del query.subscribers[session]
+        query.waiting = [waiting for waiting in query.waiting if waiting != (session, subscription)]
+        if session not in query.subscribers and all(waiting is not session for waiting, _ in query.waiting):
+            session.blocking.pop(query, None)
+            self._release(session)
+        self._drop_if_unheld(query)
+
+    def _new_query(self, identity: QueryIdentity, plan: Plan) -> LiveQuery:
+        self._numbers += 1
+        query = self._queries[identity] = LiveQuery(self._numbers, identity, plan)
+        match plan:
+            case KeyedPlan():
+                self._keyed.setdefault((identity.tenant, plan.view, plan.key), set()).add(query)
+            case AppPlan():
+                for source, patient in plan.dependencies:
+                    by_patient = self._dependents.setdefault((identity.tenant, source), {})
+                    by_patient.setdefault(patient, set()).add(query)
+        self._owed[query] = None
+        return query
+
+    def _drop_if_unheld(self, query: LiveQuery) -> None:
+        if query.held or self._queries.get(query.identity) is not query:
+            return
+        del self._queries[query.identity]
+        self._owed.pop(query, None)
+        tenant = query.identity.tenant
+        match query.plan:
+            case KeyedPlan(view=view, key=key):
+                _discard(self._keyed, (tenant, view, key), query)
+            case AppPlan(dependencies=dependencies):
+                for source, patient in dependencies:
+                    by_patient = self._dependents.get((tenant, source))
+                    if by_patient is not None:
+                        _discard(by_patient, patient, query)
+                        if not by_patient:
+                            del self._dependents[(tenant, source)]
+
+    # ---- the change stream ----------------------------------------------------------------------------------
+
+    def commit(self, commit: Commit) -> None:
+        """The next commit of the stream. Cost: its own rows, and the queries and sessions that it touches."""
+        self._events += 1
+        self.position = commit.position
+        digest = Digest(commit)
+        self._history.append(digest)
+        changed: dict[LiveQuery, SharedFrame] = {}
+        for row_key, changes in digest.rows.items():
+            for query in self._keyed.get(row_key, ()):
+                self._apply(query, changes, commit.position, changed)
+        for query in self._touched_by(digest):
+            self._mark_dirty(query, commit.position)
+        if digest.reset:
+            for query in list(self._queries.values()):
+                if isinstance(query.plan, KeyedPlan) and query.plan.view in digest.reset:
+                    self._mark_dirty(query, commit.position)
+        self._fan_out(changed, commit.position)
+        self._land()
+
+    def _apply(
+        self, query: LiveQuery, changes: list[RowChange], position: int, changed: dict[LiveQuery, SharedFrame]
+    ) -> None:
+        if not isinstance(query.result, Window) or query.dirty_since is not None:
+            # Loading or dirty: the history holds this commit until the read has landed.
+            return
+        change = query.result.apply(changes)
+        query.more = query.result.more
+        query.snapshot_parts.clear()
+        if query.result.short:
+            # The window lost more rows than it kept behind it; what it shows at this position must be read.
+            self._mark_dirty(query, position)
+        if change:
+            changed[query] = SharedFrame(Patch(query.number, change.remove, change.put, query.more))
+
+    def _touched_by(self, digest: Digest) -> list[LiveQuery]:
+        touched: dict[LiveQuery, None] = {}
+        for source, patients in digest.touched.items():
+            by_patient = self._dependents.get(source)
+            if by_patient is None:
+                continue
+            keys = list(by_patient) if patients is None else [None, *patients]
+            for key in keys:
+                touched.update(dict.fromkeys(by_patient.get(key, ())))
+        return list(touched)
+
+    def _mark_dirty(self, query: LiveQuery, position: int) -> None:
+        if query.result is None or query.dirty_since is not None:
+            return
+        query.dirty_since = position
+        for session in query.subscribers:
+            session.blocking[query] = position
+        if query.reading is None:
+            self._owed[query] = None
+
+    def _fan_out(self, changed: dict[LiveQuery, SharedFrame], position: int) -> None:
+        if not changed:
+            return
+        marker = SharedFrame(Transition(format_position(position)))
+        if len(changed) == 1:
+            ((query, frame),) = changed.items()
+            self._fan_out_group([frame], marker, list(query.subscribers), position)
+            return
+        # Sessions that hold the same of the changed queries get the same bytes.
+        parts: dict[Session, list[LiveQuery]] = {}
+        for query in changed:
+            for session in query.subscribers:
+                parts.setdefault(session, []).append(query)
+        groups: dict[tuple[int, ...], tuple[list[SharedFrame], list[Session]]] = {}
+        for session, queries in parts.items():
+            key = tuple(query.number for query in queries)
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = ([changed[query] for query in queries], [])
+            group[1].append(session)
+        for frames, sessions in groups.values():
+            self._fan_out_group(frames, marker, sessions, position)
+
+    def _fan_out_group(
+        self, frames: list[SharedFrame], marker: SharedFrame, sessions: list[Session], position: int
+    ) -> None:
+        free: list[Session] = []
+        for session in sessions:
+            if session.free:
+                session.position = position
+                free.append(session)
+            else:
+                session.hold(position, frames)
+                self._release(session)
+        if free:
+            self._send([*frames, marker], free)
+
+    def watermark(self, position: int) -> None:
+        """Every commit up to `position` has been taken in."""
+        if position > self.position:
+            self._events += 1
+            self.position = position
+        self._land()
+
+    def heartbeat(self) -> None:
+        """Tell every session that is not waiting for a read how far its data are true."""
+        if self.is_down:
+            return
+        free = [session for session in self._sessions if session.free]
+        for session in free:
+            session.position = self.position
+        if free:
+            self._send([SharedFrame(Watermark(format_position(self.position)))], free)
+
+    def confirm(self, session: Session) -> None:
+        """Tell one session how far its data are true now, if it need not wait for a read."""
+        if session.free and not self.is_down and session.position < self.position:
+            session.position = self.position
+            self._send([SharedFrame(Watermark(format_position(self.position)))], [session])
+
+    def down(self, reason: str) -> None:
+        """The change stream is cut: what the clients hold may be old from now on."""
+        if not self.is_down:
+            self.is_down = True
+            self._send([SharedFrame(Stale(reason))], list(self._sessions))
+
+    def gap(self) -> None:
+        """Commits may have been lost: everything must be read afresh before anything is shown again."""
+        self._events += 1
+        unknown_from = self.position + 1
+        self._history.clear()
+        for reading in self._reading.values():
+            # What these reads saw can't be compared with a stream that has a hole.
+            reading.landing = None
+            for query in reading.queries:
+                if query.reading is not None:
+                    query.reading = None
+                    if query.held:
+                        self._owed[query] = None
+            reading.queries = []
+        for query in self._queries.values():
+            self._mark_dirty(query, unknown_from)
+
+    def up(self, position: int) -> None:
+        """The change stream goes on; every commit after `position` will come."""
+        self._events += 1
+        self.is_down = False
+        self.position = max(self.position, position)
+        self.heartbeat()
+        for query in self._queries.values():
+            if query.waiting and query.result is not None and query.dirty_since is None:
+                waiting, query.waiting = query.waiting, []
+                for session, subscription in waiting:
+                    query.subscribers.setdefault(session, []).append(subscription)
+                    self._deliver(session, self.position, [self._subscribed(query, subscription, self.position)])
+        self._land()
+
+    # ---- reads ----------------------------------------------------------------------------------------------
+
+    def landed(self, ticket: int, visibility: Visibility, bound: int, answers: Sequence[Answer]) -> None:
+        """A read has come back: its snapshot's visibility, its bound, and an answer per query, in the order wanted."""
+        self._events += 1
+        reading = self._reading.get(ticket)
+        if reading is None or not reading.queries:
+            self._reading.pop(ticket, None)
+            return
+        self._history.note_seen(visibility, self._events)
+        reading.landing = _Landing(visibility, bound, list(answers))
+        self._land()
+
+    def postponed(self, ticket: int) -> None:
+        """The read could not be done now; it is owed again."""
+        reading = self._reading.pop(ticket, None)
+        for query in reading.queries if reading else ():
+            query.reading = None
+            if query.held:
+                self._owed[query] = None
+
+    def seen(self, visibility: Visibility) -> None:
+        """A snapshot taken for its own sake, now and then, lets the history shrink when nobody reads."""
+        self._events += 1
+        self._history.note_seen(visibility, self._events)
+        self._prune()
+
+    def read_position(self, visibility: Visibility, asked_at: int) -> int:
+        """A position that a read surely reflects: `asked_at` (the engine's position when it was asked for), or the last
+        one before a commit that it did not see."""
+        unseen = self._history.unseen(visibility)
+        return min(asked_at, unseen[0].position - 1) if unseen else asked_at
+
+    def _land(self) -> None:
+        ready = [
+            (ticket, reading, reading.landing)
+            for ticket, reading in self._reading.items()
+            if reading.landing is not None and reading.landing.bound <= self.position
+        ]
+        for ticket, reading, landing in ready:
+            del self._reading[ticket]
+            unseen = self._history.unseen(landing.visibility)
+            touched: dict[Session, None] = {}
+            for query, answer in zip(reading.queries, landing.answers, strict=True):
+                query.reading = None
+                if self._queries.get(query.identity) is query:
+                    self._land_query(query, answer, landing.visibility, unseen, touched)
+            for session in touched:
+                self._release(session)
+        if ready:
+            self._prune()
+
+    def _prune(self) -> None:
+        self._history.prune(min((reading.asked_at for reading in self._reading.values()), default=self._events + 1))
+
+    def _land_query(
+        self,
+        query: LiveQuery,
+        answer: Answer,
+        visibility: Visibility,
+        unseen: list[Digest],
+        touched: dict[Session, None],
+    ) -> None:
+        if isinstance(answer, Fault):
+            self._end(query, answer)
+            return
+        exact_until: int | None = None
+        rows: list[Row]
+        result: Window | list[Row]
+        match query.plan:
+            case KeyedPlan(view=view, key=key, limit=limit):
+                assert query.ordering is not None
+                result = Window(query.ordering, limit, answer, complete=len(answer) < _rows_to_read(query.plan))
+                for digest in unseen:
+                    result.apply(digest.rows.get((query.identity.tenant, view, key), ()))
+                if result.short or any(view in digest.reset for digest in unseen):
+                    self._owed[query] = None
+                    return
+                rows, more = result.shown(), result.more
+            case AppPlan(dependencies=dependencies, identified=identified):
+                missed = [digest for digest in unseen if digest.touches(query.identity.tenant, dependencies)]
+                if missed:
+                    exact_until = missed[0].position
+                    if self._sees_later(query, dependencies, visibility, exact_until):
+                        self._owed[query] = None
+                        return
+                result = rows = _identified(answer) if identified else [("", row) for row in answer]
+                more = False
+        if exact_until is not None and query.dirty_since is not None and exact_until <= query.dirty_since:
+            # The read saw nothing of what made it necessary: ask again.
+            self._owed[query] = None
+            return
+        self._show(query, result, rows, more, exact_until, touched)
+
+    def _sees_later(
+        self, query: LiveQuery, dependencies: tuple[tuple[str, str | None], ...], visibility: Visibility, position: int
+    ) -> bool:
+        """Whether the read saw a commit of this query's after one which it missed: then it is true nowhere."""
+        return any(
+            digest.position > position
+            and visibility.sees(digest.xid)
+            and digest.touches(query.identity.tenant, dependencies)
+            for digest in self._history
+        )
+
+    def _show(
+        self,
+        query: LiveQuery,
+        result: Window | list[Row],
+        rows: list[Row],
+        more: bool,
+        exact_until: int | None,
+        touched: dict[Session, None],
+    ) -> None:
+        """Query's result is `rows` from its first dirty position on, until `exact_until` (None: until now)."""
+        position = self.position if exact_until is None else exact_until - 1
+        frame = self._change_frame(query, rows, more) if query.result is not None else None
+        dirty_since = query.dirty_since
+        query.result = result
+        query.more = more
+        query.dirty_since = exact_until
+        query.snapshot_parts.clear()
+        for session in query.subscribers:
+            touched[session] = None
+            if dirty_since is not None:
+                session.merge(dirty_since, position, frame)
+            if exact_until is None:
+                session.blocking.pop(query, None)
+            else:
+                session.blocking[query] = exact_until
+        waiting, query.waiting = query.waiting, []
+        for session, subscription in waiting:
+            touched[session] = None
+            self._admit(query, session, subscription, position, exact_until)
+        if exact_until is not None:
+            self._owed[query] = None
+
+    def _admit(
+        self, query: LiveQuery, session: Session, subscription: str, position: int, exact_until: int | None
+    ) -> None:
+        """Tell a waiting session `subscribed`, at a position that fits what it is shown otherwise.
+
+        A result that is behind already can't join a session that has gone on; such a session is held where it is
+        from now on, so that the next result meets it.
+        """
+        held_from = session.blocking.get(query)
+        if exact_until is None:
+            query.subscribers.setdefault(session, []).append(subscription)
+            part = self._subscribed(query, subscription, self.position)
+            if held_from is not None:
+                session.merge(held_from, self.position, part)
+                del session.blocking[query]
+            else:
+                session.hold(self.position, [part])
+        elif held_from is not None and exact_until > held_from and session not in query.subscribers:
+            query.subscribers.setdefault(session, []).append(subscription)
+            session.merge(held_from, position, self._subscribed(query, subscription, position))
+            session.blocking[query] = exact_until
+        elif session in query.subscribers:
+            # It holds this query under another name, and moves with it.
+            query.subscribers[session].append(subscription)
+            session.merge(position, position, self._subscribed(query, subscription, position))
+        else:
+            session.blocking.setdefault(query, self.position + 1)
+            query.waiting.append((session, subscription))
+
+    def _change_frame(self, query: LiveQuery, rows: list[Row], more: bool) -> SharedFrame | None:
+        """What takes the viewers from the old result to `rows`; None when nothing differs."""
+        old = query.shown()
+        if more == query.more and [bytes(row) for _, row in old] == [bytes(row) for _, row in rows]:
+            return None
+        identified = isinstance(query.plan, KeyedPlan) or query.plan.identified
+        change = difference(old, rows) if identified else None
+        if change is None:
+            return SharedFrame(Snapshot(query.number, [row for _, row in rows], "changed", more))
+        return SharedFrame(Patch(query.number, change.remove, change.put, more))
+
+    def _end(self, query: LiveQuery, fault: Fault) -> None:
+        """The query can't be kept true: everybody who holds it is told, and nobody is held up by it."""
+        held = [(session, name) for session, names in query.subscribers.items() for name in names] + query.waiting
+        query.subscribers = {}
+        query.waiting = []
+        for session, subscription in held:
+            session.subscriptions.pop(subscription, None)
+            session.blocking.pop(query, None)
+            self._send([SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session])
+            self._release(session)
+        self._drop_if_unheld(query)
+
+    # ---- frames ---------------------------------------------------------------------------------------------
+
+    def _subscribed(self, query: LiveQuery, subscription: str, position: int) -> SharedFrame:
+        # Clients name subscriptions alike ("1", "2"): the snapshot is encoded once for all that chose the same name.
+        frame = query.snapshot_parts.get(subscription)
+        wire_position = format_position(position)
+        if frame is None or not isinstance(frame.frame, Subscribed) or frame.frame.position != wire_position:
+            rows = [row for _, row in query.shown()]
+            frame = SharedFrame(Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more))
+            query.snapshot_parts[subscription] = frame
+        return frame
+
+    def _deliver(self, session: Session, position: int, frames: list[SharedFrame]) -> None:
+        """Show a transition to one session, now or when it may be shown."""
+        if session.free:
+            session.position = position
+            self._send([*frames, SharedFrame(Transition(format_position(position)))], [session])
+        else:
+            session.hold(position, frames)
+            self._release(session)
+
+    def _release(self, session: Session) -> None:
+        for held in session.release():
+            session.position = max(session.position, held.position)
+            marker = SharedFrame(Transition(format_position(held.position)))
+            self._send([*held.frames, marker], [session])
+
+    def _send(self, frames: list[SharedFrame], sessions: list[Session]) -> None:
+        self._outgoing.append(Outgoing(frames, sessions))
+
+
+def _rows_to_read(plan: Plan) -> int:
+    """One row more than is kept tells whether there are others behind."""
+    return plan.limit + slack(plan.limit) + 1 if isinstance(plan, KeyedPlan) else 0
+
+
+class _Identified(Struct):
+    id: Any
+
+
+_identity = msgspec.json.Decoder(_Identified)
+
+
+def _identified(rows: list[Raw]) -> list[Row]:
+    return [(str(_identity.decode(row).id), row) for row in rows]
+
+
+def _discard(index: dict[_K, set[LiveQuery]], key: _K, query: LiveQuery) -> None:
+    members = index.get(key)
+    if members is not None:
+        members.discard(query)
+        if not members:
+            del index[key]

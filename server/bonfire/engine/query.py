@@ -1,0 +1,106 @@
+"""A live query: what it is asked for, what it depends on, and how far its result is true.
+
+One per node and identity, whoever holds it. States, told apart by two fields:
+
+| `result` | `dirty_since` | the query is |
+|---|---|---|
+| None | None | loading: nobody has a result yet |
+| set | None | live: the result is exact at the engine's position |
+| set | position | dirty: exact before that position; a read is owed or under way |
+"""
+
+from typing import TYPE_CHECKING, Literal
+
+from msgspec import Struct
+
+from bonfire.engine.frames import SharedFrame
+from bonfire.engine.ordering import Ordering
+from bonfire.engine.view import Row, Window
+
+if TYPE_CHECKING:
+    from bonfire.engine.session import Session
+
+Shape = Literal["list", "one"]
+Dependencies = tuple[tuple[str, str | None], ...]
+
+
+class QueryIdentity(Struct, frozen=True):
+    """Equal identities share one live query. `access` is the fingerprint of what the caller may see."""
+
+    tenant: str
+    name: str
+    args: bytes
+    access: str
+
+
+class KeyedPlan(Struct, frozen=True):
+    """Rows of read model `view` under `key`, the first `limit` of them in `order` ((column, descending), ...)."""
+
+    view: str
+    key: str
+    limit: int
+    order: tuple[tuple[str, bool], ...]
+
+
+class AppPlan(Struct, frozen=True):
+    """A result that is read again when a commit touches one of its dependencies: (source, patient or None for any).
+
+    `identified`: each row has an `id`, so that a patch can name rows; otherwise the whole result is sent.
+    """
+
+    dependencies: Dependencies
+    shape: Shape
+    identified: bool
+
+
+Plan = KeyedPlan | AppPlan
+
+
+class LiveQuery:
+    """See the module's table of states. `subscribers` maps each session to its subscription ids, `waiting` holds those
+    (session, subscription id) that have not been told `subscribed` yet."""
+
+    __slots__ = (
+        "dirty_since",
+        "identity",
+        "more",
+        "number",
+        "ordering",
+        "plan",
+        "reading",
+        "result",
+        "snapshot_parts",
+        "subscribers",
+        "waiting",
+    )
+
+    def __init__(self, number: int, identity: QueryIdentity, plan: Plan) -> None:
+        self.number = number
+        self.identity = identity
+        self.plan = plan
+        self.ordering = Ordering(plan.order) if isinstance(plan, KeyedPlan) else None
+        self.result: Window | list[Row] | None = None
+        self.more = False
+        self.dirty_since: int | None = None
+        self.reading: int | None = None
+        self.subscribers: dict[Session, list[str]] = {}
+        self.waiting: list[tuple[Session, str]] = []
+        self.snapshot_parts: dict[str, SharedFrame] = {}
+
+    @property
+    def shape(self) -> Shape:
+        return self.plan.shape if isinstance(self.plan, AppPlan) else "list"
+
+    @property
+    def held(self) -> bool:
+        """Whether anybody wants it."""
+        return bool(self.subscribers or self.waiting)
+
+    def shown(self) -> list[Row]:
+        match self.result:
+            case None:
+                return []
+            case Window():
+                return self.result.shown()
+            case list():
+                return self.result
