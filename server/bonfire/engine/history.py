@@ -92,11 +92,13 @@ class History:
                 digest.seen_at = now
 
     def prune(self, oldest_read: int) -> None:
-        """Drop what every read asked for at `oldest_read` or later is sure to see."""
-        if any(digest.seen_at is not None and digest.seen_at < oldest_read for digest in self._digests):
-            self._digests = deque(
-                digest for digest in self._digests if digest.seen_at is None or digest.seen_at >= oldest_read
-            )
+        """Drop what every read asked for at `oldest_read` or later is sure to see.
+
+        Only from the old end: a read must be able to tell that it saw a commit which lies after one that it missed.
+        """
+        digests = self._digests
+        while digests and digests[0].seen_at is not None and digests[0].seen_at < oldest_read:
+            digests.popleft()
 
 
 _UNTOUCHED: set[str] = set()

@@ -206,6 +206,7 @@ class LiveEngine:
             if not ids:
                 del query.subscribers[session]
         query.waiting = [waiting for waiting in query.waiting if waiting != (session, subscription)]
+        session.forget(subscription)
         if session not in query.subscribers and all(waiting is not session for waiting, _ in query.waiting):
             session.blocking.pop(query, None)
             self._release(session)
@@ -368,15 +369,15 @@ class LiveEngine:
         self._events += 1
         unknown_from = self.position + 1
         self._history.clear()
-        for reading in self._reading.values():
+        for ticket, reading in list(self._reading.items()):
             # What these reads saw can't be compared with a stream that has a hole.
-            reading.landing = None
             for query in reading.queries:
-                if query.reading is not None:
-                    query.reading = None
-                    if query.held:
-                        self._owed[query] = None
+                query.reading = None
+                if query.held:
+                    self._owed[query] = None
             reading.queries = []
+            if reading.landing is not None:
+                del self._reading[ticket]
         for query in self._queries.values():
             self._mark_dirty(query, unknown_from)
 
@@ -428,6 +429,8 @@ class LiveEngine:
         return min(asked_at, unseen[0].position - 1) if unseen else asked_at
 
     def _land(self) -> None:
+        if self.is_down:
+            return
         ready = [
             (ticket, reading, reading.landing)
             for ticket, reading in self._reading.items()

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import LiveQuery
+from bonfire_protocol.down import Subscribed
 
 
 class Held:
@@ -11,8 +12,8 @@ class Held:
 
     __slots__ = ("frames", "position", "start")
 
-    def __init__(self, position: int, frames: list[SharedFrame]) -> None:
-        self.start = position
+    def __init__(self, start: int, position: int, frames: list[SharedFrame]) -> None:
+        self.start = start
         self.position = position
         self.frames = frames
 
@@ -42,23 +43,34 @@ class Session:
         if self.held and self.held[-1].position >= position:
             self.held[-1].frames.extend(frames)
         else:
-            self.held.append(Held(position, list(frames)))
+            self.held.append(Held(position, position, list(frames)))
 
     def merge(self, start: int, position: int, frame: SharedFrame | None) -> None:
         """A query that was unknown from `start` on is known at `position`: what is held over that stretch becomes one
-        transition that ends with `frame`."""
+        transition that ends with `frame`. It is there even without one: the query's result is the same as before at
+        `position`, but what it was in between nobody knows, so no other transition may end there."""
+        start = min(start, position)
         inside = [held for held in self.held if held.position >= start and held.start <= position]
         if not inside:
-            if frame is not None:
-                self._insert(Held(position, [frame]))
+            self._insert(Held(start, position, [frame] if frame is not None else []))
             return
         first = inside[0]
         for later in inside[1:]:
             first.frames.extend(later.frames)
             self.held.remove(later)
+        first.start = min(first.start, start)
         first.position = max(inside[-1].position, position)
         if frame is not None:
             first.frames.append(frame)
+
+    def forget(self, subscription: str) -> None:
+        """The client has let this subscription go before it was shown: `subscribed` must not come after all."""
+        for held in self.held:
+            held.frames = [
+                shared
+                for shared in held.frames
+                if not (isinstance(shared.frame, Subscribed) and shared.frame.id == subscription)
+            ]
 
     def _insert(self, transition: Held) -> None:
         place = len(self.held)
