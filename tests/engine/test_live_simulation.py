@@ -11,6 +11,14 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec import Raw
+
+from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
+from bonfire.engine.live import LiveEngine, Read, Wanted
+from bonfire.engine.ordering import Ordering
+from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.engine.session import Session
+from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import (
     Patch,
     Snapshot,
@@ -21,14 +29,6 @@ from bonfire_protocol.down import (
     Watermark,
 )
 from bonfire_protocol.values import parse_position
-from msgspec import Raw
-
-from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
-from bonfire.engine.live import LiveEngine, Read, Wanted
-from bonfire.engine.ordering import Ordering
-from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
-from bonfire.engine.session import Session
-from bonfire.engine.visibility import Visibility
 
 KEYS = ["a", "b", "c"]
 ORDER = (("n", True),)
@@ -366,7 +366,7 @@ class World:
         self.settle()
 
     def settle(self) -> None:
-        """Everything that is under way comes to its end: now everybody must see the newest state of all they asked for."""
+        """All that is under way comes to its end: now everybody must see the newest state of all they asked for."""
         if self.engine.is_down:
             self.engine.up(self.engine.position)
         for transaction in self.log:

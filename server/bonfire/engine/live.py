@@ -14,31 +14,26 @@ queries of a session always move together.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 
 from bonfire.engine.commit import Commit, RowChange
+from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.history import Digest, History
+from bonfire.engine.index import QueryIndex
 from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery, Plan, QueryIdentity
 from bonfire.engine.session import Session
 from bonfire.engine.view import Row, Window, difference, slack
 from bonfire.engine.visibility import Visibility
-from bonfire_protocol.down import Patch, Snapshot, Stale, Subscribed, Transition, Unsubscribed, Watermark
+from bonfire_protocol.down import Patch, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
 
 BATCH = 64
 """Queries per read: enough to spare transactions in a storm, few enough to come back soon."""
-
-
-class Outgoing(Struct, frozen=True):
-    """These frames, in this order, to each of these sessions."""
-
-    frames: list[SharedFrame]
-    sessions: list[Session]
 
 
 class Wanted(Struct, frozen=True):
@@ -57,8 +52,6 @@ class Read(Struct, frozen=True):
     tenant: str
     wanted: list[Wanted]
 
-
-_K = TypeVar("_K")
 
 Answer = list[Raw] | Fault
 """The rows of one query, in order; or why it can't be answered."""
@@ -83,22 +76,18 @@ class LiveEngine:
         self.position = position
         self.is_down = False
         self._events = 0
-        self._numbers = 0
         self._tickets = 0
         self._sessions: dict[Session, None] = {}
-        self._queries: dict[QueryIdentity, LiveQuery] = {}
-        self._keyed: dict[tuple[str, str, str], set[LiveQuery]] = {}
-        self._dependents: dict[tuple[str, str], dict[str | None, set[LiveQuery]]] = {}
+        self._queries = QueryIndex()
         self._owed: dict[LiveQuery, None] = {}
         self._reading: dict[int, _Reading] = {}
         self._history = History()
-        self._outgoing: list[Outgoing] = []
+        self._delivery = Delivery()
 
     # ---- what the engine owes -------------------------------------------------------------------------------
 
     def take_outgoing(self) -> list[Outgoing]:
-        outgoing, self._outgoing = self._outgoing, []
-        return outgoing
+        return self._delivery.take()
 
     @property
     def awaited(self) -> int | None:
@@ -153,7 +142,7 @@ class LiveEngine:
         session = Session(key, tenant, access, self.position)
         self._sessions[session] = None
         if self.is_down:
-            self._send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
+            self._delivery.send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
         return session
 
     def leave(self, session: Session) -> None:
@@ -177,11 +166,14 @@ class LiveEngine:
                 field="id",
                 expected="an id that is not in use on this connection",
             )
-        query = self._queries.get(identity) or self._new_query(identity, plan)
+        query = self._queries.find(identity)
+        if query is None:
+            query = self._queries.add(identity, plan)
+            self._owed[query] = None
         session.subscriptions[subscription] = query
         if query.result is not None and query.dirty_since is None and not self.is_down:
             query.subscribers.setdefault(session, []).append(subscription)
-            self._deliver(session, self.position, [self._subscribed(query, subscription, self.position)])
+            self._delivery.show(session, self.position, [self._subscribed(query, subscription, self.position)])
         else:
             # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
             query.waiting.append((session, subscription))
@@ -196,7 +188,7 @@ class LiveEngine:
                 field="id",
                 expected="the id of an open subscription",
             )
-        self._send([SharedFrame(Unsubscribed(subscription))], [session])
+        self._delivery.send([SharedFrame(Unsubscribed(subscription))], [session])
         self._let_go(session, query, subscription)
 
     def _let_go(self, session: Session, query: LiveQuery, subscription: str) -> None:
@@ -209,38 +201,13 @@ class LiveEngine:
         session.forget(subscription)
         if session not in query.subscribers and all(waiting is not session for waiting, _ in query.waiting):
             session.blocking.pop(query, None)
-            self._release(session)
+            self._delivery.release(session)
         self._drop_if_unheld(query)
 
-    def _new_query(self, identity: QueryIdentity, plan: Plan) -> LiveQuery:
-        self._numbers += 1
-        query = self._queries[identity] = LiveQuery(self._numbers, identity, plan)
-        match plan:
-            case KeyedPlan():
-                self._keyed.setdefault((identity.tenant, plan.view, plan.key), set()).add(query)
-            case AppPlan():
-                for source, patient in plan.dependencies:
-                    by_patient = self._dependents.setdefault((identity.tenant, source), {})
-                    by_patient.setdefault(patient, set()).add(query)
-        self._owed[query] = None
-        return query
-
     def _drop_if_unheld(self, query: LiveQuery) -> None:
-        if query.held or self._queries.get(query.identity) is not query:
-            return
-        del self._queries[query.identity]
-        self._owed.pop(query, None)
-        tenant = query.identity.tenant
-        match query.plan:
-            case KeyedPlan(view=view, key=key):
-                _discard(self._keyed, (tenant, view, key), query)
-            case AppPlan(dependencies=dependencies):
-                for source, patient in dependencies:
-                    by_patient = self._dependents.get((tenant, source))
-                    if by_patient is not None:
-                        _discard(by_patient, patient, query)
-                        if not by_patient:
-                            del self._dependents[(tenant, source)]
+        if not query.held and query in self._queries:
+            self._queries.drop(query)
+            self._owed.pop(query, None)
 
     # ---- the change stream ----------------------------------------------------------------------------------
 
@@ -252,15 +219,14 @@ class LiveEngine:
         self._history.append(digest)
         changed: dict[LiveQuery, SharedFrame] = {}
         for row_key, changes in digest.rows.items():
-            for query in self._keyed.get(row_key, ()):
+            for query in self._queries.keyed(row_key):
                 self._apply(query, changes, commit.position, changed)
-        for query in self._touched_by(digest):
+        for query in self._queries.dependents(digest):
             self._mark_dirty(query, commit.position)
         if digest.reset:
-            for query in list(self._queries.values()):
-                if isinstance(query.plan, KeyedPlan) and query.plan.view in digest.reset:
-                    self._mark_dirty(query, commit.position)
-        self._fan_out(changed, commit.position)
+            for query in self._queries.on_views(digest.reset):
+                self._mark_dirty(query, commit.position)
+        self._delivery.fan_out(changed, commit.position)
         self._land()
 
     def _apply(
@@ -278,17 +244,6 @@ class LiveEngine:
         if change:
             changed[query] = SharedFrame(Patch(query.number, change.remove, change.put, query.more))
 
-    def _touched_by(self, digest: Digest) -> list[LiveQuery]:
-        touched: dict[LiveQuery, None] = {}
-        for source, patients in digest.touched.items():
-            by_patient = self._dependents.get(source)
-            if by_patient is None:
-                continue
-            keys = list(by_patient) if patients is None else [None, *patients]
-            for key in keys:
-                touched.update(dict.fromkeys(by_patient.get(key, ())))
-        return list(touched)
-
     def _mark_dirty(self, query: LiveQuery, position: int) -> None:
         if query.result is None or query.dirty_since is not None:
             return
@@ -297,43 +252,6 @@ class LiveEngine:
             session.blocking[query] = position
         if query.reading is None:
             self._owed[query] = None
-
-    def _fan_out(self, changed: dict[LiveQuery, SharedFrame], position: int) -> None:
-        if not changed:
-            return
-        marker = SharedFrame(Transition(format_position(position)))
-        if len(changed) == 1:
-            ((query, frame),) = changed.items()
-            self._fan_out_group([frame], marker, list(query.subscribers), position)
-            return
-        # Sessions that hold the same of the changed queries get the same bytes.
-        parts: dict[Session, list[LiveQuery]] = {}
-        for query in changed:
-            for session in query.subscribers:
-                parts.setdefault(session, []).append(query)
-        groups: dict[tuple[int, ...], tuple[list[SharedFrame], list[Session]]] = {}
-        for session, queries in parts.items():
-            key = tuple(query.number for query in queries)
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = ([changed[query] for query in queries], [])
-            group[1].append(session)
-        for frames, sessions in groups.values():
-            self._fan_out_group(frames, marker, sessions, position)
-
-    def _fan_out_group(
-        self, frames: list[SharedFrame], marker: SharedFrame, sessions: list[Session], position: int
-    ) -> None:
-        free: list[Session] = []
-        for session in sessions:
-            if session.free:
-                session.position = position
-                free.append(session)
-            else:
-                session.hold(position, frames)
-                self._release(session)
-        if free:
-            self._send([*frames, marker], free)
 
     def watermark(self, position: int) -> None:
         """Every commit up to `position` has been taken in."""
@@ -350,19 +268,19 @@ class LiveEngine:
         for session in free:
             session.position = self.position
         if free:
-            self._send([SharedFrame(Watermark(format_position(self.position)))], free)
+            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], free)
 
     def confirm(self, session: Session) -> None:
         """Tell one session how far its data are true now, if it need not wait for a read."""
         if session.free and not self.is_down and session.position < self.position:
             session.position = self.position
-            self._send([SharedFrame(Watermark(format_position(self.position)))], [session])
+            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], [session])
 
     def down(self, reason: str) -> None:
         """The change stream is cut: what the clients hold may be old from now on."""
         if not self.is_down:
             self.is_down = True
-            self._send([SharedFrame(Stale(reason))], list(self._sessions))
+            self._delivery.send([SharedFrame(Stale(reason))], list(self._sessions))
 
     def gap(self) -> None:
         """Commits may have been lost: everything must be read afresh before anything is shown again."""
@@ -378,7 +296,7 @@ class LiveEngine:
             reading.queries = []
             if reading.landing is not None:
                 del self._reading[ticket]
-        for query in self._queries.values():
+        for query in self._queries:
             self._mark_dirty(query, unknown_from)
 
     def up(self, position: int) -> None:
@@ -387,12 +305,12 @@ class LiveEngine:
         self.is_down = False
         self.position = max(self.position, position)
         self.heartbeat()
-        for query in self._queries.values():
+        for query in self._queries:
             if query.waiting and query.result is not None and query.dirty_since is None:
                 waiting, query.waiting = query.waiting, []
                 for session, subscription in waiting:
                     query.subscribers.setdefault(session, []).append(subscription)
-                    self._deliver(session, self.position, [self._subscribed(query, subscription, self.position)])
+                    self._delivery.show(session, self.position, [self._subscribed(query, subscription, self.position)])
         self._land()
 
     # ---- reads ----------------------------------------------------------------------------------------------
@@ -442,10 +360,10 @@ class LiveEngine:
             touched: dict[Session, None] = {}
             for query, answer in zip(reading.queries, landing.answers, strict=True):
                 query.reading = None
-                if self._queries.get(query.identity) is query:
+                if query in self._queries:
                     self._land_query(query, answer, landing.visibility, unseen, touched)
             for session in touched:
-                self._release(session)
+                self._delivery.release(session)
         if ready:
             self._prune()
 
@@ -582,8 +500,10 @@ class LiveEngine:
         for session, subscription in held:
             session.subscriptions.pop(subscription, None)
             session.blocking.pop(query, None)
-            self._send([SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session])
-            self._release(session)
+            self._delivery.send(
+                [SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session]
+            )
+            self._delivery.release(session)
         self._drop_if_unheld(query)
 
     # ---- frames ---------------------------------------------------------------------------------------------
@@ -597,24 +517,6 @@ class LiveEngine:
             frame = SharedFrame(Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more))
             query.snapshot_parts[subscription] = frame
         return frame
-
-    def _deliver(self, session: Session, position: int, frames: list[SharedFrame]) -> None:
-        """Show a transition to one session, now or when it may be shown."""
-        if session.free:
-            session.position = position
-            self._send([*frames, SharedFrame(Transition(format_position(position)))], [session])
-        else:
-            session.hold(position, frames)
-            self._release(session)
-
-    def _release(self, session: Session) -> None:
-        for held in session.release():
-            session.position = max(session.position, held.position)
-            marker = SharedFrame(Transition(format_position(held.position)))
-            self._send([*held.frames, marker], [session])
-
-    def _send(self, frames: list[SharedFrame], sessions: list[Session]) -> None:
-        self._outgoing.append(Outgoing(frames, sessions))
 
 
 def _rows_to_read(plan: Plan) -> int:
@@ -631,11 +533,3 @@ _identity = msgspec.json.Decoder(_Identified)
 
 def _identified(rows: list[Raw]) -> list[Row]:
     return [(str(_identity.decode(row).id), row) for row in rows]
-
-
-def _discard(index: dict[_K, set[LiveQuery]], key: _K, query: LiveQuery) -> None:
-    members = index.get(key)
-    if members is not None:
-        members.discard(query)
-        if not members:
-            del index[key]
