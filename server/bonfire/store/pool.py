@@ -1,0 +1,230 @@
+"""Connections to Postgres, and the one way to get a transaction.
+
+Invariant: whatever runs inside `Database.transaction` runs as `bonfire_app`, bound by row-level security to the tenant
+of that transaction. Role and tenant are set together with the BEGIN, in one round trip, and are local to the
+transaction: nothing of them is left on the connection for the next one.
+"""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal, Self
+
+import asyncpg
+from asyncpg.transaction import Transaction, TransactionState
+from bonfire_protocol.faults import Fault, FaultCode
+
+from bonfire.store.identifiers import quote_literal
+
+Isolation = Literal["read_committed", "repeatable_read", "serializable"]
+
+APP_ROLE = "bonfire_app"
+
+OLDEST_SERVER = 15
+
+_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+_ISOLATION: dict[Isolation, str] = {
+    "read_committed": "read committed",
+    "repeatable_read": "repeatable read",
+    "serializable": "serializable",
+}
+
+# JIT pays for itself in analytic statements only; ours are short, and compiling one costs more than running it.
+_SETTINGS = {"application_name": "bonfire", "jit": "off"}
+
+# What a server looks like that is stopping, crashing, starting, full, or cut off.
+_UNAVAILABLE = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+
+
+class DatabaseUnusable(Exception):
+    """This database can't serve bonfire as it is; the message says why and what to do. Trying again does not help."""
+
+
+class _TenantTransaction(Transaction):  # type: ignore[misc]  # asyncpg comes without types
+    """A transaction whose BEGIN carries more statements with it, in the same round trip."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, connection: asyncpg.Connection, begin: str) -> None:
+        super().__init__(connection, None, False, False)
+        self._begin = begin
+
+    async def start(self) -> None:
+        # As asyncpg's own start() of an outermost transaction, so that savepoints nest in it as usual. The fields
+        # are not public: asyncpg's version is pinned, and a test covers each of them.
+        self._connection._top_xact = self
+        try:
+            await self._connection.execute(self._begin)
+        except BaseException:
+            self._state = TransactionState.FAILED
+            raise
+        self._state = TransactionState.STARTED
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg comes without types
+    __slots__ = ()
+
+    def begin(self, statements: str) -> _TenantTransaction:
+        return _TenantTransaction(self, statements)
+
+
+async def _keep_session(connection: asyncpg.Connection) -> None:
+    """In place of asyncpg's RESET ALL at each release: all that a transaction sets here is local to it."""
+
+
+class Database:
+    """A pool of connections. It outlives restarts of Postgres: connections that died are replaced as they are asked for."""
+
+    def __init__(self, app: asyncpg.Pool, owner: asyncpg.Pool, *, attempts: int, acquire_timeout: float) -> None:
+        self._app = app
+        self._owner = owner
+        self._attempts = attempts
+        self._acquire_timeout = acquire_timeout
+
+    @classmethod
+    async def connect(cls, url: str, *, min_size: int = 2, max_size: int = 10, acquire_timeout: float = 10.0) -> Self:
+        """Connect, and make sure that this database can serve.
+
+        `acquire_timeout`: seconds that a transaction waits for a free connection before it is refused as `busy`.
+        Fault `unavailable` when the server can't be reached now; DatabaseUnusable when it must be set up first.
+        """
+        try:
+            app = await asyncpg.create_pool(
+                url,
+                min_size=min_size,
+                max_size=max_size,
+                connection_class=_Connection,
+                reset=_keep_session,
+                max_cached_statement_lifetime=0,
+                statement_cache_size=512,
+                server_settings=_SETTINGS,
+            )
+            owner = await asyncpg.create_pool(
+                url, min_size=0, max_size=4, max_inactive_connection_lifetime=30.0, server_settings=_SETTINGS
+            )
+        except (OSError, *_UNAVAILABLE) as error:
+            raise _unavailable() from error
+        except asyncpg.PostgresError as error:
+            raise DatabaseUnusable(f"Postgres does not let bonfire in: {error}. Check the database's URL.") from error
+        # Each connection of the pool may have died in a restart: one more attempt than there can be of them.
+        database = cls(app, owner, attempts=max_size + 1, acquire_timeout=acquire_timeout)
+        try:
+            await database._check()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    @asynccontextmanager
+    async def transaction(
+        self, tenant: str, *, isolation: Isolation = "read_committed", readonly: bool = False
+    ) -> AsyncIterator[asyncpg.Connection]:
+        """A connection in a transaction of `tenant`; it commits when the block ends, rolls back when it raises.
+
+        Fault `bad_arguments` for what can be no tenant's name, `busy` when no connection gets free in time,
+        `unavailable` when the server is lost. If that happens at the commit, nobody knows whether it was done: that is
+        what mutation ids are for. Serialization failures and deadlocks come as asyncpg's errors: run it again.
+        """
+        begin = _begin(tenant, isolation, readonly)
+        connection, transaction = await self._start(begin)
+        try:
+            try:
+                yield connection
+            except BaseException:
+                if not connection.is_closed():
+                    await transaction.rollback()
+                raise
+            await transaction.commit()
+        except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE) as error:
+            # A caller's own OSError is none of ours: only a connection that is gone makes it one.
+            if isinstance(error, _UNAVAILABLE) or connection.is_closed():
+                raise _unavailable() from error
+            raise
+        finally:
+            await self._app.release(connection)
+
+    @asynccontextmanager
+    async def owner(self) -> AsyncIterator[asyncpg.Connection]:
+        """A connection as the connecting role, bound by no tenant and in no transaction: for migrations, checks,
+        rebuilds and housekeeping. The faults are those of `transaction`."""
+        connection = await self._acquire(self._owner)
+        try:
+            yield connection
+        except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE) as error:
+            if isinstance(error, _UNAVAILABLE) or connection.is_closed():
+                raise _unavailable() from error
+            raise
+        finally:
+            await self._owner.release(connection)
+
+    async def close(self) -> None:
+        """Let all connections go, once those in use are done."""
+        await self._app.close()
+        await self._owner.close()
+
+    async def _start(self, begin: str) -> tuple[asyncpg.Connection, _TenantTransaction]:
+        for _ in range(self._attempts):
+            connection = await self._acquire(self._app)
+            transaction = connection.begin(begin)
+            try:
+                await transaction.start()
+            except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE):
+                # Nothing was done yet: the next connection may be alive.
+                connection.terminate()
+                await self._app.release(connection)
+                continue
+            except BaseException:
+                await self._app.release(connection)
+                raise
+            return connection, transaction
+        raise _unavailable()
+
+    async def _acquire(self, pool: asyncpg.Pool) -> asyncpg.Connection:
+        try:
+            return await pool.acquire(timeout=self._acquire_timeout)
+        except TimeoutError as error:
+            raise Fault(FaultCode.busy, "All connections to the database are in use.") from error
+        except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE) as error:
+            raise _unavailable() from error
+
+    async def _check(self) -> None:
+        async with self.owner() as connection:
+            version = connection.get_server_version()
+        if version.major < OLDEST_SERVER:
+            raise DatabaseUnusable(f"this server is Postgres {version.major}; bonfire needs {OLDEST_SERVER} or newer")
+        try:
+            async with self.transaction("default", readonly=True):
+                pass
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise DatabaseUnusable(
+                f"the connecting role may not act as {APP_ROLE}. Let an administrator run: GRANT {APP_ROLE} TO that role;"
+            ) from error
+        except asyncpg.InvalidParameterValueError as error:
+            raise DatabaseUnusable("this database was never migrated: run `bonfire migrate`") from error
+
+
+def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
+    if _TENANT.fullmatch(tenant) is None:
+        raise Fault(
+            FaultCode.bad_arguments,
+            "This is no tenant's name.",
+            field="tenant",
+            expected="1 to 63 letters, digits, '.', '_' or '-', the first a letter or digit",
+        )
+    # SET takes no parameters. It takes no snapshot either, so a repeatable read sees what the first query sees.
+    return (
+        f"begin isolation level {_ISOLATION[isolation]} {'read only' if readonly else 'read write'};"
+        f"set local role {APP_ROLE};"
+        f"set local bonfire.tenant to {quote_literal(tenant)}"
+    )
+
+
+def _unavailable() -> Fault:
+    return Fault(FaultCode.unavailable, "The database can't be reached at the moment.")
