@@ -1,0 +1,1 @@
+"""What the official definitions say about R4, in tables."""
