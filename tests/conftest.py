@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from bonfire.store.embedded import EmbeddedPostgres
 from bonfire.store.migrate import migrate
 from bonfire.store.pool import Database

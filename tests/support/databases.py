@@ -3,6 +3,7 @@
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
+
 from bonfire.store.identifiers import quote_identifier
 
 
@@ -14,9 +15,8 @@ def in_database(url: str, name: str) -> str:
 def create_database(cluster: str, name: str, template: str = "template0") -> None:
     """A new database, a copy of `template`, which nobody may be connected to."""
     with psycopg.connect(cluster, autocommit=True) as connection:
-        connection.execute(
-            f"create database {quote_identifier(name)} template {quote_identifier(template)} strategy file_copy".encode()
-        )
+        copy = f"create database {quote_identifier(name)} template {quote_identifier(template)} strategy file_copy"
+        connection.execute(copy.encode())
 
 
 def drop_database(cluster: str, name: str) -> None:

@@ -1,8 +1,8 @@
 """The Postgres that comes with bonfire: found, made, started, shared and stopped.
 
 Several processes may use one data folder: the server, `bonfire url`, a second server. Each user holds a shared lock
-on a file for as long as it lives; the kernel lets go of it even after kill -9, so there is no list to go stale. Who stops
-is the last user; a Postgres whose last user was killed keeps running, and the next `start` takes it over.
+on a file for as long as it lives; the kernel lets go of it even after kill -9, so there is no list to go stale. The
+last user stops it; a Postgres whose last user was killed keeps running, and the next `start` takes it over.
 """
 
 import fcntl

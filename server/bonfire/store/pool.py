@@ -12,9 +12,9 @@ from typing import Literal, Self
 
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
-from bonfire_protocol.faults import Fault, FaultCode
 
 from bonfire.store.identifiers import quote_literal
+from bonfire_protocol.faults import Fault, FaultCode
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
 
@@ -50,8 +50,6 @@ class DatabaseUnusable(Exception):
 class _TenantTransaction(Transaction):  # type: ignore[misc]  # asyncpg comes without types
     """A transaction whose BEGIN carries more statements with it, in the same round trip."""
 
-    __slots__ = ("_begin",)
-
     def __init__(self, connection: asyncpg.Connection, begin: str) -> None:
         super().__init__(connection, None, False, False)
         self._begin = begin
@@ -69,8 +67,6 @@ class _TenantTransaction(Transaction):  # type: ignore[misc]  # asyncpg comes wi
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg comes without types
-    __slots__ = ()
-
     def begin(self, statements: str) -> _TenantTransaction:
         return _TenantTransaction(self, statements)
 
@@ -80,7 +76,7 @@ async def _keep_session(connection: asyncpg.Connection) -> None:
 
 
 class Database:
-    """A pool of connections. It outlives restarts of Postgres: connections that died are replaced as they are asked for."""
+    """A pool of connections. It outlives restarts of Postgres: connections that died are replaced when asked for."""
 
     def __init__(self, app: asyncpg.Pool, owner: asyncpg.Pool, *, attempts: int, acquire_timeout: float) -> None:
         self._app = app
@@ -204,7 +200,7 @@ class Database:
                 pass
         except asyncpg.InsufficientPrivilegeError as error:
             raise DatabaseUnusable(
-                f"the connecting role may not act as {APP_ROLE}. Let an administrator run: GRANT {APP_ROLE} TO that role;"
+                f"the connecting role may not act as {APP_ROLE}: let an administrator grant {APP_ROLE} to it"
             ) from error
         except asyncpg.InvalidParameterValueError as error:
             raise DatabaseUnusable("this database was never migrated: run `bonfire migrate`") from error
