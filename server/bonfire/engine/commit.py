@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from msgspec import Raw, Struct, field
 
+from bonfire_protocol.down import IndexState
+
 
 class RowChange(Struct, frozen=True, array_like=True):
     """One row of a read model changed. On the wire: `[key, id, oldKey, row]`.
@@ -55,7 +57,7 @@ class IndexProgress(Struct, frozen=True, rename="camel"):
 
     mutation: str
     index: str
-    state: str
+    state: IndexState
     reason: str | None = None
 
 

@@ -13,7 +13,7 @@ that touches it. While a query is behind, sessions that hold it are not shown an
 queries of a session always move together.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -96,6 +96,9 @@ class LiveEngine:
             (reading.landing.bound for reading in self._reading.values() if reading.landing is not None), default=None
         )
 
+    def sessions(self) -> list[Session]:
+        return list(self._sessions)
+
     @property
     def counts(self) -> dict[str, int]:
         """Sizes for the metrics page."""
@@ -137,7 +140,7 @@ class LiveEngine:
 
     # ---- sessions -------------------------------------------------------------------------------------------
 
-    def join(self, key: Hashable, tenant: str, access: str) -> Session:
+    def join(self, key: object, tenant: str, access: str) -> Session:
         """A client is there. `key` is the shell's own name for the connection."""
         session = Session(key, tenant, access, self.position)
         self._sessions[session] = None

@@ -9,7 +9,7 @@ One per node and identity, whoever holds it. States, told apart by two fields:
 | set | position | dirty: exact before that position; a read is owed or under way |
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from msgspec import Struct
 
@@ -34,23 +34,26 @@ class QueryIdentity(Struct, frozen=True):
 
 
 class KeyedPlan(Struct, frozen=True):
-    """Rows of read model `view` under `key`, the first `limit` of them in `order` ((column, descending), ...)."""
+    """Rows of read model `view` under `key`, the first `limit` of them in `order` ((column, descending), ...).
+    `handle` is the shell's own: what it needs to read the rows."""
 
     view: str
     key: str
     limit: int
     order: tuple[tuple[str, bool], ...]
+    handle: Any = None
 
 
 class AppPlan(Struct, frozen=True):
     """A result that is read again when a commit touches one of its dependencies: (source, patient or None for any).
 
-    `identified`: each row has an `id`, so that a patch can name rows; otherwise the whole result is sent.
-    """
+    `identified`: each row has an `id`, so that a patch can name rows; otherwise the whole result is sent. `handle` is
+    the shell's own: what it needs to run the query."""
 
     dependencies: Dependencies
     shape: Shape
     identified: bool
+    handle: Any = None
 
 
 Plan = KeyedPlan | AppPlan

@@ -1,7 +1,5 @@
 """One client's side of the engine: what it holds, where it stands, and what it can't be shown yet."""
 
-from collections.abc import Hashable
-
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import LiveQuery
 from bonfire_protocol.down import Subscribed
@@ -24,7 +22,7 @@ class Session:
 
     __slots__ = ("access", "blocking", "held", "key", "position", "subscriptions", "tenant")
 
-    def __init__(self, key: Hashable, tenant: str, access: str, position: int) -> None:
+    def __init__(self, key: object, tenant: str, access: str, position: int) -> None:
         self.key = key
         self.tenant = tenant
         self.access = access

@@ -1,0 +1,5 @@
+"""`python -m bonfire` is the `bonfire` command."""
+
+from bonfire.cli import main
+
+main()

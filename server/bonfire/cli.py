@@ -1,0 +1,336 @@
+"""The `bonfire` command: what a newcomer types, and what an operator's scripts call.
+
+Each command says what it does, shows progress where it takes long, and ends with a sentence that says what to do when
+it can't. Exit status: 0 done, 1 it could not be done, 2 the words were wrong.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+
+import uvloop
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from bonfire.access.identity import DEFAULT_TENANT, mint
+from bonfire.app import Server, run_worker, start_node
+from bonfire.changes.source import SourceUnavailable
+from bonfire.clinical.builtin import builtin_registry
+from bonfire.clinical.demo.load import load_demo
+from bonfire.clinical.errors import RegistrationError
+from bonfire.clinical.load import ModuleError, ModuleLoader
+from bonfire.clinical.registry import Registry
+from bonfire.config import SettingError, Settings, read_settings
+from bonfire.fhir.importer import import_folder
+from bonfire.reload import supervise
+from bonfire.store.cluster import ClusterError
+from bonfire.store.embedded import EmbeddedPostgres
+from bonfire.store.migrate import MigrationError, migrate
+from bonfire.store.pool import Database, DatabaseUnusable
+from bonfire.store.readmodels import check, install
+from bonfire_protocol.faults import Fault
+
+out = Console()
+err = Console(stderr=True)
+
+EXPECTED = (
+    SettingError,
+    ModuleError,
+    RegistrationError,
+    ClusterError,
+    MigrationError,
+    DatabaseUnusable,
+    SourceUnavailable,
+    Fault,
+)
+"""What is said in a sentence, without a traceback: the reader can do something about it."""
+
+
+def main(argv: list[str] | None = None) -> NoReturn:
+    """Entry point."""
+    arguments = _parser().parse_args(argv)
+    try:
+        settings = _settings(arguments)
+        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        status = arguments.run(arguments, settings)
+    except EXPECTED as error:
+        err.print(f"[bold red]bonfire:[/] {_sentence(error)}", highlight=False)
+        status = 1
+    except KeyboardInterrupt:
+        status = 130
+    sys.exit(status)
+
+
+def _sentence(error: Exception) -> str:
+    return error.message if isinstance(error, Fault) else str(error)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bonfire",
+        description="The clinical data layer under an app.",
+        epilog="Settings come from the environment (DATABASE_URL, BONFIRE_...): see docs/settings.md.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Any, help: str, *, module: bool = True) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        added.set_defaults(run=run)
+        if module:
+            added.add_argument("module", nargs="?", type=Path, help="your own functions: a Python file, my_clinic.py")
+        return added
+
+    def listening(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--host", help="the address to listen on (BONFIRE_HOST, 127.0.0.1)")
+        added.add_argument("--port", type=int, help="the port to listen on, 0 for any free one (BONFIRE_PORT, 8000)")
+        added.add_argument("--app", type=Path, metavar="DIR", help="a folder of built pages to serve at /")
+
+    dev = command("dev", _dev, "run everything for development: Postgres, demo patients, no tokens, reload on save")
+    listening(dev)
+    dev.add_argument("--no-demo", action="store_true", help="do not add demo patients to an empty database")
+    dev.add_argument("--no-reload", action="store_true", help="do not start again when your functions are saved")
+
+    listening(command("serve", _serve, "serve on a migrated database; callers need tokens"))
+    command("worker", _worker, "bring indexes up to date, beside the servers that do it too")
+    command("migrate", _migrate, "bring the database to this version's schema and build your read models")
+    command("check", _check, "compute every read model afresh from its source and report what differs")
+
+    loads = "load FHIR Bundles and resources: JSON or NDJSON files, or folders of them"
+    importing = command("import", _import, loads, module=False)
+    importing.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    importing.add_argument("--tenant", default=DEFAULT_TENANT, help=f"whose data they are ({DEFAULT_TENANT})")
+
+    command("url", _url, "print the database's URL, starting the embedded one if it must", module=False)
+
+    token = command("token", _token, "mint a token with BONFIRE_TOKEN_KEY", module=False)
+    token.add_argument("--tenant", required=True, help="whose data the token opens")
+    token.add_argument("--user", required=True, help="the caller's stable id")
+    token.add_argument("--name", help="the caller's name, as people read it (the id)")
+    token.add_argument("--hours", type=float, default=12.0, help="how long it is good for (12)")
+
+    return parser
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """The environment's settings; the command line's words go before them."""
+    settings = read_settings(os.environ)
+    given = {name: getattr(arguments, name, None) for name in ("host", "port")}
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
+
+
+# ---- commands ---------------------------------------------------------------------------------------------------
+
+
+def _dev(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.module is not None and not arguments.no_reload:
+        with _postgres(settings):
+            # The parent holds Postgres, so that it goes on running while the child starts again.
+            return supervise(arguments.module, [*sys.argv[1:], "--no-reload"], err)
+    if settings.host not in ("127.0.0.1", "::1", "localhost"):
+        raise SettingError(
+            f"BONFIRE_HOST: `bonfire dev` asks nobody for a token, so it listens on this machine only, not on "
+            f"{settings.host}; use `bonfire serve` to be reached from elsewhere"
+        )
+    if settings.token_key is None:
+        settings = replace(settings, token_key=secrets.token_hex(32))
+    registry = _registry(arguments.module)
+    with _postgres(settings) as url:
+        _run(_prepare(url, registry))
+        if not arguments.no_demo:
+            _run(_add_demo(url))
+        return _run(_listen(arguments, settings, url, registry, development=True))
+
+
+def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
+    if settings.token_key is None:
+        raise SettingError("BONFIRE_TOKEN_KEY: `bonfire serve` needs it, to check its callers' tokens; it is not set")
+    registry = _registry(arguments.module)
+    with _postgres(settings) as url:
+        return _run(_listen(arguments, settings, url, registry, development=False))
+
+
+def _worker(arguments: argparse.Namespace, settings: Settings) -> int:
+    with _postgres(settings) as url:
+        out.print("Working. Stop with Ctrl-C.")
+        _run(run_worker(settings, url, _stop_signal))
+    return 0
+
+
+def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
+    registry = _registry(arguments.module)
+    with _postgres(settings) as url:
+        _run(_prepare(url, registry))
+    return 0
+
+
+def _check(arguments: argparse.Namespace, settings: Settings) -> int:
+    registry = _registry(arguments.module)
+
+    async def compare(url: str) -> int:
+        async with _database(url) as database, database.owner() as conn:
+            differences = await check(conn, registry.models)
+        for difference in differences:
+            # Whose row it is can be looked up by an operator who may; it is not for a terminal's scrollback.
+            err.print(f"[red]{difference.model}[/]: {difference.summary}", highlight=False)
+        if differences:
+            err.print("Some read models differ from their source. `bonfire migrate --rebuild` builds them anew.")
+            return 1
+        out.print(f"All {len(registry.models)} read models equal their source.")
+        return 0
+
+    with _postgres(settings) as url:
+        return _run(compare(url))
+
+
+def _import(arguments: argparse.Namespace, settings: Settings) -> int:
+    async def load(url: str) -> int:
+        registry = builtin_registry()
+        await _prepare(url, registry)
+        async with _database(url) as database:
+            with _progress("files") as progress:
+                task = progress.add_task("Importing", total=None)
+
+                def tell(done: int, total: int, resources: int) -> None:
+                    progress.update(task, completed=done, total=total, description=f"{resources} resources")
+
+                report = await import_folder(database, arguments.tenant, arguments.paths, tell)
+        for failure in report.failed:
+            err.print(f"[red]{failure.file}[/]: {failure.message}", highlight=False)
+        out.print(report.summary, highlight=False)
+        return 1 if report.failed else 0
+
+    with _postgres(settings) as url:
+        return _run(load(url))
+
+
+def _url(arguments: argparse.Namespace, settings: Settings) -> int:
+    if settings.database_url is not None:
+        print(settings.database_url)
+        return 0
+    postgres = EmbeddedPostgres()
+    url = postgres.start(settings.data_dir, keep=True)
+    postgres.stop()
+    print(url)
+    return 0
+
+
+def _token(arguments: argparse.Namespace, settings: Settings) -> int:
+    if settings.token_key is None:
+        raise SettingError("BONFIRE_TOKEN_KEY: it signs the token, and is not set; the server needs the same one")
+    print(
+        mint(
+            settings.token_key,
+            tenant=arguments.tenant,
+            user=arguments.user,
+            name=arguments.name or arguments.user,
+            now=datetime.now(UTC),
+            lifetime=timedelta(hours=arguments.hours),
+        )
+    )
+    return 0
+
+
+# ---- what commands share ----------------------------------------------------------------------------------------
+
+
+def _run(work: Coroutine[Any, Any, Any]) -> Any:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _registry(module: Path | None) -> Registry:
+    builtin = builtin_registry()
+    return builtin if module is None else ModuleLoader(module).load(builtin)
+
+
+@contextmanager
+def _postgres(settings: Settings) -> Iterator[str]:
+    """The database's URL; the embedded Postgres runs for as long as somebody needs it."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    embedded = EmbeddedPostgres()
+    if not settings.data_dir.exists():
+        err.print(f"Making a Postgres in {settings.data_dir} ...")
+    url = embedded.start(settings.data_dir)
+    try:
+        yield url
+    finally:
+        embedded.stop()
+
+
+@asynccontextmanager
+async def _database(url: str) -> AsyncIterator[Database]:
+    database = await Database.connect(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@contextmanager
+def _progress(unit: str) -> Iterator[Progress]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
+        yield progress
+
+
+async def _prepare(url: str, registry: Registry) -> None:
+    """Schema, read models, and a look at every SQL query."""
+    for name in await migrate(url):
+        err.print(f"Applied {name}")
+    async with _database(url) as database:
+        with _progress("rows") as progress:
+            tasks: dict[str, Any] = {}
+
+            def tell(model: str, rows: int) -> None:
+                if model not in tasks:
+                    tasks[model] = progress.add_task(f"Building {model}", total=None)
+                progress.update(tasks[model], completed=rows)
+
+            async with database.owner() as conn:
+                rebuilt = await install(conn, registry.models, progress=tell)
+        if rebuilt:
+            err.print(f"Built {', '.join(rebuilt)}")
+        async with database.transaction(DEFAULT_TENANT, readonly=True) as conn:
+            await registry.prepare(conn)
+
+
+async def _add_demo(url: str) -> None:
+    async with _database(url) as database:
+        if await load_demo(database, DEFAULT_TENANT, datetime.now(UTC)):
+            err.print("Added demo patients: all of them are made up")
+
+
+async def _listen(
+    arguments: argparse.Namespace, settings: Settings, url: str, registry: Registry, *, development: bool
+) -> int:
+    node = start_node(settings, url=url, registry=registry, development=development, app_folder=arguments.app)
+    async with node as running:
+        server = Server(running, host=settings.host, port=settings.port, on_ready=_announce)
+        await server.serve()
+        return 0 if server.started else 1
+
+
+def _announce(address: str) -> None:
+    out.print(
+        f"bonfire is live at [bold]{address}[/]  (socket {address.replace('http', 'ws', 1)}/live, FHIR {address}/fhir)"
+    )
+
+
+async def _stop_signal() -> None:
+    """Returns when this process is asked to stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await stop.wait()

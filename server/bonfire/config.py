@@ -1,0 +1,155 @@
+"""Settings, by environment. All of them are here, each with its meaning; `docs/settings.md` is made from this list.
+
+Only `app` and `cli` read this module; everybody else is handed values. A setting that is wrong stops the start, with
+its name, what was expected and what came; an unknown `BONFIRE_*` name does too, because a misspelt one is
+otherwise silent.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+
+class SettingError(Exception):
+    """A setting is wrong. The message names it, and what was expected."""
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _path(value: str) -> Path:
+    return Path(value).expanduser()
+
+
+def _number(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def _choice(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value not in choices:
+            raise ValueError("one of " + ", ".join(choices))
+        return value
+
+    return parse
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("postgres://", "postgresql://")):
+        raise ValueError("a URL that begins with postgresql://")
+    return value
+
+
+def _setting(name: str, meaning: str, parse: Callable[[str], Any], default: Any, *, secret: bool = False) -> Any:
+    return field(default=default, metadata={"name": name, "meaning": meaning, "parse": parse, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a node is told from outside."""
+
+    database_url: str | None = _setting(
+        "DATABASE_URL",
+        "The Postgres to use (15 to 18), as a URL. Without it, bonfire runs an embedded one.",
+        _url,
+        None,
+        secret=True,
+    )
+    data_dir: Path = _setting(
+        "BONFIRE_DATA_DIR", "Where the embedded Postgres keeps its data.", _path, Path(".bonfire/postgres")
+    )
+    host: str = _setting("BONFIRE_HOST", "The address to listen on.", _text, "127.0.0.1")
+    port: int = _setting("BONFIRE_PORT", "The port to listen on.", _number(0, 65535), 8000)
+    change_source: str = _setting(
+        "BONFIRE_CHANGE_SOURCE",
+        "Where changes come from: `wal` (logical replication), `listen` (LISTEN/NOTIFY), or `auto`: wal if possible.",
+        _choice("auto", "wal", "listen"),
+        "auto",
+    )
+    token_key: str | None = _setting(
+        "BONFIRE_TOKEN_KEY",
+        "The key that signs and checks tokens (HS256), 32 characters or more. `serve` needs it; `dev` does not.",
+        _text,
+        None,
+        secret=True,
+    )
+    pool_size: int = _setting(
+        "BONFIRE_POOL_SIZE", "How many connections to Postgres a node may hold.", _number(2, 500), 12
+    )
+    heartbeat_ms: int = _setting(
+        "BONFIRE_HEARTBEAT_MS",
+        "How often clients that hold nothing new are told how far their data are true, in milliseconds.",
+        _number(50, 60_000),
+        1000,
+    )
+    stale_after_ms: int = _setting(
+        "BONFIRE_STALE_AFTER_MS",
+        "When a client that has heard nothing must show its data as stale, in milliseconds; more than two heartbeats.",
+        _number(200, 600_000),
+        5000,
+    )
+    embeddings: str | None = _setting(
+        "BONFIRE_EMBEDDINGS",
+        "The embedding provider for semantic search, as `module:function` (a list of texts in, a list of vectors out).",
+        _text,
+        None,
+    )
+    embedding_dimensions: int = _setting(
+        "BONFIRE_EMBEDDING_DIMENSIONS", "The length of the provider's vectors.", _number(1, 16_000), 384
+    )
+    agent_context: str = _setting(
+        "BONFIRE_AGENT_CONTEXT",
+        "Whether each patient's context document for agents is kept up to date: `on` or `off`.",
+        _choice("on", "off"),
+        "on",
+    )
+    log_level: str = _setting(
+        "BONFIRE_LOG_LEVEL", "How much to log.", _choice("debug", "info", "warning", "error"), "info"
+    )
+
+    def __post_init__(self) -> None:
+        if self.stale_after_ms <= 2 * self.heartbeat_ms:
+            raise SettingError(
+                "BONFIRE_STALE_AFTER_MS: expected more than twice BONFIRE_HEARTBEAT_MS, "
+                f"got {self.stale_after_ms} with heartbeats of {self.heartbeat_ms}"
+            )
+        if self.token_key is not None and len(self.token_key) < 32:
+            raise SettingError("BONFIRE_TOKEN_KEY: expected at least 32 characters, got fewer")
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings in an environment; an empty value is an absent one. SettingError names the first that is wrong."""
+    known = {one.metadata["name"]: one for one in fields(Settings)}
+    for name in environment:
+        if name.startswith("BONFIRE_") and name not in known and not name.startswith("BONFIRE_TEST_"):
+            raise SettingError(f"{name}: there is no such setting; the settings are: {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for name, one in known.items():
+        given = environment.get(name, "")
+        if given:
+            try:
+                values[one.name] = one.metadata["parse"](given)
+            except ValueError as error:
+                came = "a value that is kept secret" if one.metadata["secret"] else repr(given)
+                raise SettingError(f"{name}: expected {error}, got {came}") from None
+    return Settings(**values)
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table."""
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for one in fields(Settings):
+        default = "" if one.default is None else f"`{one.default}`"
+        lines.append(f"| `{one.metadata['name']}` | {default} | {one.metadata['meaning']} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,84 @@
+"""`bonfire dev my_clinic.py`: the server starts again when the module, or a file beside it, is saved.
+
+A supervisor watches, the server is its child. A save that does not load is said, with file and line, and the running
+server goes on; clients notice a restart as a short reconnect.
+"""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from watchfiles import PythonFilter, watch
+
+
+def supervise(module: Path, words: Sequence[str], err: Console) -> int:
+    """Run `bonfire <words>` until this process is asked to stop; the exit status of the last child."""
+    stop = threading.Event()
+
+    def asked(number: int, frame: object) -> None:
+        stop.set()
+
+    before = [(number, signal.signal(number, asked)) for number in (signal.SIGINT, signal.SIGTERM)]
+    child = _start(words)
+    try:
+        # The yield on each timeout is what lets a child that ended by itself be noticed.
+        for changes in watch(
+            module.resolve().parent,
+            watch_filter=PythonFilter(),
+            stop_event=stop,
+            yield_on_timeout=True,
+            rust_timeout=500,
+        ):
+            if child.poll() is not None and not changes:
+                return child.returncode
+            if not changes:
+                continue
+            problem = _problem(module)
+            if problem is not None:
+                err.print(f"[bold red]Not reloaded:[/] {problem}", highlight=False)
+                continue
+            err.print(f"{module.name} has changed: starting again", highlight=False)
+            _end(child)
+            child = _start(words)
+        return 0
+    finally:
+        _end(child)
+        for number, handler in before:
+            signal.signal(number, handler)
+
+
+def _start(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+    # A session of its own: Ctrl-C goes to the supervisor, which ends the child in order.
+    return subprocess.Popen([sys.executable, "-m", "bonfire", *words], start_new_session=True)
+
+
+def _end(child: "subprocess.Popen[bytes]") -> None:
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(15)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+_TRY = """
+import sys
+from pathlib import Path
+from bonfire.clinical.builtin import builtin_registry
+from bonfire.clinical.load import ModuleError, ModuleLoader
+try:
+    ModuleLoader(Path(sys.argv[1])).load(builtin_registry())
+except ModuleError as error:
+    sys.exit(str(error))
+"""
+
+
+def _problem(module: Path) -> str | None:
+    """Why the module can't be loaded, tried in a process of its own; None when it can."""
+    tried = subprocess.run([sys.executable, "-c", _TRY, str(module)], capture_output=True, text=True, check=False)
+    return None if tried.returncode == 0 else tried.stderr.strip() or "it ends the process"

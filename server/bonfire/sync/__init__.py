@@ -1,0 +1,1 @@
+"""The shell around the live engine: commits in, bytes out."""

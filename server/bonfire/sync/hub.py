@@ -1,0 +1,234 @@
+"""The hub: feeds the engine with commits and reads, and sends what it owes to the connections.
+
+It holds the node's only engine. Everything here runs on one event loop; the engine is called between awaits and never
+across one, so that each of its steps is atomic.
+"""
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from bonfire.changes.source import ChangeSource
+from bonfire.engine.commit import Commit, IndexProgress
+from bonfire.engine.live import LiveEngine, Read
+from bonfire.engine.session import Session
+from bonfire.sync.fanout import frames_together
+from bonfire.sync.reader import Reader
+from bonfire_protocol.codec import Format
+from bonfire_protocol.faults import Fault
+
+log = logging.getLogger("bonfire.hub")
+
+READS_AT_ONCE = 4
+"""Reads under way at once: what waits meanwhile is read together, which is what conflates a burst of commits."""
+
+REMEMBERED_COMMITS = 20_000
+"""How many commits' positions are kept for the answers of mutations that are still on their way."""
+
+POSITION_TIMEOUT = 2.0
+"""Seconds that a mutation's answer waits for its commit to come by before it says an upper bound instead."""
+
+SLOW_CONSUMER_BYTES = 4 * 1024 * 1024
+"""How far behind a peer may be before it is cut off, to come back and start from a fresh snapshot."""
+
+
+class Peer(Protocol):
+    """A connection, as the hub sees it: the `key` of an engine session."""
+
+    format: Format
+
+    def write(self, framed: bytes) -> None: ...
+    def buffered(self) -> int: ...
+    def cut(self) -> None: ...
+    def indexed(self, progress: IndexProgress) -> None: ...
+
+
+class Hub:
+    """One node's live side. `heartbeat`: seconds between watermarks to clients."""
+
+    def __init__(
+        self, source: ChangeSource, reader: Reader, *, heartbeat: float, wake_lanes: Callable[[], None]
+    ) -> None:
+        self.engine = LiveEngine(0)
+        self.source = source
+        self.reader = reader
+        self.commits = 0
+        self.gaps = 0
+        self.cut_off = 0
+        self._heartbeat = heartbeat
+        self._wake_lanes = wake_lanes
+        self._heard = False
+        self._reads: set[asyncio.Task[None]] = set()
+        self._beats: list[asyncio.Task[None]] = []
+        self._positions: OrderedDict[int, int] = OrderedDict()
+        self._waiters: dict[int, list[asyncio.Future[int]]] = {}
+        self._advance: asyncio.Event = asyncio.Event()
+        self._mutations: dict[tuple[str, str], Peer] = {}
+
+    async def start(self) -> None:
+        """Go live: from here on every commit is seen. Raises what the change source raises."""
+        position = await self.source.start(self)
+        self.engine.watermark(position)
+        self._beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._look_now_and_then())]
+
+    async def stop(self) -> None:
+        for task in [*self._beats, *self._reads]:
+            task.cancel()
+        await asyncio.gather(*self._beats, *self._reads, return_exceptions=True)
+        await self.source.stop()
+
+    # ---- what the change source says (bonfire.changes.source.Sink) ------------------------------------------
+
+    def commit(self, commit: Commit) -> None:
+        self._heard = True
+        self.commits += 1
+        self._positions[commit.xid] = commit.position
+        if len(self._positions) > REMEMBERED_COMMITS:
+            self._positions.popitem(last=False)
+        self.engine.commit(commit)
+        self.pump()
+        for waiter in self._waiters.pop(commit.xid, ()):
+            if not waiter.done():
+                waiter.set_result(commit.position)
+        for message in commit.messages:
+            if message.index is not None and message.tenant is not None:
+                peer = self._mutations.get((message.tenant, message.index.mutation))
+                if peer is not None:
+                    peer.indexed(message.index)
+        self._advance.set()
+        self._wake_lanes()
+
+    def watermark(self, position: int) -> None:
+        self._heard = True
+        self.engine.watermark(position)
+        self._advance.set()
+        self.pump()
+
+    def down(self, reason: str) -> None:
+        log.warning("the change stream is cut: %s", reason)
+        self.engine.down("the server has lost sight of the database's changes")
+        self.pump()
+
+    def gap(self, reason: str) -> None:
+        self.gaps += 1
+        log.warning("commits may have been missed (%s): every live query is read afresh", reason)
+        self.engine.gap()
+        self.pump()
+
+    def up(self, position: int) -> None:
+        self._heard = True
+        log.info("the change stream is live")
+        self.engine.up(position)
+        self._advance.set()
+        self.pump()
+
+    # ---- engine -> sockets and database ---------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Do what the engine owes: send frames, start reads, ask the stream to hurry. Call after each engine call."""
+        for outgoing in self.engine.take_outgoing():
+            framed: dict[Format, bytes] = {}
+            for session in outgoing.sessions:
+                peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
+                data = framed.get(peer.format)
+                if data is None:
+                    data = framed[peer.format] = frames_together(outgoing.frames, peer.format)
+                peer.write(data)
+        while len(self._reads) < READS_AT_ONCE:
+            read = self.engine.next_read()
+            if read is None:
+                break
+            task = asyncio.create_task(self._read(read))
+            self._reads.add(task)
+            task.add_done_callback(self._reads.discard)
+        awaited = self.engine.awaited
+        if awaited is not None and awaited > self.engine.position:
+            self.source.nudge(awaited)
+
+    async def _read(self, read: Read) -> None:
+        try:
+            snapshot = await self.reader.read(read)
+        except Exception as error:
+            # Whatever went wrong with the batch, its queries are owed still; a query's own fault is an answer instead.
+            log.warning("a read of %d live queries is put off: %s", len(read.wanted), type(error).__name__)
+            await asyncio.sleep(random.uniform(0.05, 0.5))
+            self.engine.postponed(read.ticket)
+        else:
+            self.engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
+        asyncio.get_running_loop().call_soon(self.pump)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat)
+            # A watermark is a promise of the stream's: without a word from it there is none, and clients go stale.
+            if self._heard:
+                self._heard = False
+                self.engine.heartbeat()
+                self.pump()
+            self._cut_slow_consumers()
+
+    def _cut_slow_consumers(self) -> None:
+        for session in self.engine.sessions():
+            peer: Peer = session.key  # type: ignore[assignment]  # as in `pump`
+            if peer.buffered() > SLOW_CONSUMER_BYTES:
+                self.cut_off += 1
+                peer.cut()
+
+    async def _look_now_and_then(self) -> None:
+        """Lets the engine's history shrink when no read does."""
+        while True:
+            await asyncio.sleep(0.25)
+            if self.engine.counts["recent_commits"] and not self.engine.is_down:
+                try:
+                    self.engine.seen(await self.reader.visibility())
+                except Fault:
+                    continue
+
+    # ---- what connections ask -------------------------------------------------------------------------------
+
+    def join(self, peer: Peer, tenant: str, access: str) -> Session:
+        return self.engine.join(peer, tenant, access)
+
+    def expect_index(self, tenant: str, mutation: str, peer: Peer) -> None:
+        """`peer` wants to be told how the indexes of this mutation get on."""
+        self._mutations[(tenant, mutation)] = peer
+
+    def forget_index(self, tenant: str, mutation: str) -> None:
+        self._mutations.pop((tenant, mutation), None)
+
+    async def position_of(self, xid: int) -> int:
+        """The commit position of a committed transaction; where the stream does not tell in time, a position that is
+        certainly not before it."""
+        known = self._positions.get(xid)
+        if known is not None:
+            return known
+        if not self.engine.is_down:
+            waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._waiters.setdefault(xid, []).append(waiter)
+            try:
+                return await asyncio.wait_for(waiter, POSITION_TIMEOUT)
+            except TimeoutError:
+                pass
+            finally:
+                waiters = self._waiters.get(xid)
+                if waiters is not None and waiter in waiters:
+                    waiters.remove(waiter)
+                    if not waiters:
+                        del self._waiters[xid]
+        return await self.reader.bound()
+
+    async def reach(self, position: int, timeout: float) -> bool:
+        """Wait until this node has come as far as `position`: a client that has seen it must not see less here."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while self.engine.position < position or self.engine.is_down:
+            self._advance.clear()
+            self.source.nudge(position)
+            try:
+                await asyncio.wait_for(self._advance.wait(), max(0.0, deadline - loop.time()))
+            except TimeoutError:
+                return False
+        return True

@@ -1,0 +1,123 @@
+"""Reads for the engine: a batch of queries in one snapshot, with what makes its result comparable to the stream."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import asyncpg
+from msgspec import Raw
+
+from bonfire.access.principal import Principal
+from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
+from bonfire.engine.live import Answer, Read
+from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.engine.visibility import Visibility
+from bonfire.store.pool import Database
+from bonfire.store.readmodels import select_rows_sql
+from bonfire_protocol.faults import Fault, FaultCode
+
+_OUTAGES = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+
+
+@dataclass(frozen=True)
+class AppHandle:
+    """What it takes to run an app query for its live query: any caller that may see the result will do."""
+
+    query: AppQuery
+    call: AppCall
+    principal: Principal
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Answers as of one database snapshot."""
+
+    visibility: Visibility
+    bound: int
+    answers: list[Answer]
+
+
+def plan(query: KeyedQuery | AppQuery, args: bytes, principal: Principal) -> tuple[QueryIdentity, Plan]:
+    """The live query that this call is. Fault `bad_arguments` names the field."""
+    match query:
+        case KeyedQuery():
+            keyed = query.resolve(args, principal)
+            order = tuple((term.column, term.descending) for term in keyed.model.order)
+            identity = QueryIdentity(principal.tenant, query.name, keyed.canonical, principal.access)
+            return identity, KeyedPlan(keyed.model.name, keyed.key, keyed.limit, order, keyed)
+        case AppQuery():
+            call = query.resolve(args, principal)
+            handle = AppHandle(query, call, principal)
+            identity = QueryIdentity(principal.tenant, query.name, call.canonical, principal.access)
+            identified = call.shape == "list" and call.identity is not None
+            return identity, AppPlan(call.dependencies, call.shape, identified, handle)
+
+
+class Reader:
+    """Runs reads. `bound` is the change source's SQL expression for a position that no visible commit lies behind."""
+
+    def __init__(self, database: Database, bound: str, now: Callable[[], datetime]) -> None:
+        self._database = database
+        self._look = f"select pg_current_snapshot()::text as snapshot, ({bound})::bigint as bound"
+        self._now = now
+        self._rows_sql: dict[str, str] = {}
+
+    async def read(self, read: Read) -> Snapshot:
+        """All queries of the batch in one snapshot. Fault `unavailable` or `busy` when the database is not there."""
+        wanted = [(one.plan, one.rows) for one in read.wanted]
+        return await self._read(read.tenant, wanted)
+
+    async def read_once(self, tenant: str, plan: Plan) -> Snapshot:
+        """One query, for its own sake."""
+        return await self._read(tenant, [(plan, plan.limit if isinstance(plan, KeyedPlan) else 0)])
+
+    async def visibility(self) -> Visibility:
+        """What a snapshot taken now sees."""
+        async with self._database.owner() as conn:
+            return Visibility.parse(await conn.fetchval("select pg_current_snapshot()::text"))
+
+    async def bound(self) -> int:
+        """A position at or behind that of every commit that is visible now."""
+        async with self._database.owner() as conn:
+            row = await conn.fetchrow(self._look)
+            return int(row["bound"])
+
+    async def _read(self, tenant: str, wanted: list[tuple[Plan, int]]) -> Snapshot:
+        transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
+        async with transaction as conn:
+            look = await conn.fetchrow(self._look)
+            answers = [await self._answer(conn, plan, rows) for plan, rows in wanted]
+        return Snapshot(Visibility.parse(look["snapshot"]), look["bound"], answers)
+
+    async def _answer(self, conn: asyncpg.Connection, plan: Plan, rows: int) -> Answer:
+        match plan:
+            case KeyedPlan(handle=KeyedCall() as call):
+                sql = self._rows_sql.get(call.model.name)
+                if sql is None:
+                    sql = self._rows_sql[call.model.name] = select_rows_sql(call.model)
+                records = await conn.fetch(sql, call.key, rows)
+                return [Raw(record[0].encode()) for record in records]
+            case AppPlan(handle=AppHandle() as handle):
+                return await self._run(conn, handle)
+            case _:
+                raise AssertionError(plan)
+
+    async def _run(self, conn: asyncpg.Connection, handle: AppHandle) -> Answer:
+        """A query that fails is its own fault: a savepoint keeps the rest of the batch whole."""
+        try:
+            async with conn.transaction():
+                rows = await handle.query.run(conn, handle.principal, self._now(), handle.call)
+                return [Raw(row) for row in rows]
+        except Fault as fault:
+            if fault.code in (FaultCode.unavailable, FaultCode.busy):
+                raise
+            return fault
+        except asyncpg.QueryCanceledError:
+            return Fault(FaultCode.query_failed, f"query {handle.query.name} took longer than it may")
+        except asyncpg.PostgresError as error:
+            if conn.is_closed() or isinstance(
+                error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError
+            ):
+                raise
+            # The class of the error says what is wrong with the query; its text may quote a patient's data.
+            return Fault(FaultCode.query_failed, f"query {handle.query.name} failed: {type(error).__name__}")

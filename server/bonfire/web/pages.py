@@ -1,0 +1,50 @@
+"""The app's own pages: a folder of built files, with the entry page for every path that is no file.
+
+Fingerprinted files under `assets/` may be kept for ever; the entry page is asked for anew each time, so that a new
+build is seen at the next load.
+"""
+
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+_POLICY = (
+    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
+_SECURITY = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+def page_routes(folder: Path | None) -> list[Route]:
+    """Serve `folder`; without one, `/` says where an app goes."""
+    if folder is None:
+        return [Route("/", _no_app, methods=["GET"])]
+    root = folder.resolve()
+    entry = root / "index.html"
+    if not entry.is_file():
+        raise FileNotFoundError(f"{entry} is missing: build the app first")
+
+    async def page(request: Request) -> Response:
+        wanted = (root / request.path_params["path"]).resolve()
+        if wanted.is_relative_to(root) and wanted.is_file() and wanted != entry:
+            lasting = wanted.parent == root / "assets"
+            cache = "public, max-age=31536000, immutable" if lasting else "no-cache"
+            return FileResponse(wanted, headers={**_SECURITY, "Cache-Control": cache})
+        if "." in wanted.name:
+            return PlainTextResponse("not found\n", status_code=404)
+        return FileResponse(entry, headers={**_SECURITY, "Cache-Control": "no-cache"})
+
+    return [Route("/{path:path}", page, methods=["GET"])]
+
+
+async def _no_app(request: Request) -> Response:
+    return PlainTextResponse(
+        "bonfire is running. The live socket is at /live, FHIR is under /fhir.\n"
+        "Serve your own app's built files with --app DIR.\n"
+    )

@@ -1,0 +1,36 @@
+"""Prebuilt frames are the bytes that a WebSocket library would have sent."""
+
+import pytest
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import CLIENT, Protocol
+
+from bonfire.engine.frames import SharedFrame
+from bonfire.sync.fanout import check_uvicorn, frame_message, frames_together
+from bonfire_protocol.codec import Format, decode_down
+from bonfire_protocol.down import Transition, Watermark
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536, 70000])
+@pytest.mark.parametrize(("format", "opcode"), [(Format.json, Opcode.TEXT), (Format.msgpack, Opcode.BINARY)])
+def test_framing_is_that_of_the_library(length: int, format: Format, opcode: Opcode) -> None:
+    payload = b"x" * length
+    assert frame_message(payload, format) == Frame(opcode, payload).serialize(mask=False)
+
+
+@pytest.mark.parametrize("format", list(Format))
+def test_frames_that_leave_together_arrive_one_by_one(format: Format) -> None:
+    frames = [SharedFrame(Watermark("0/1")), SharedFrame(Transition("0/2"))]
+    peer = Protocol(CLIENT)
+    peer.receive_data(frames_together(frames, format))
+    received = [event for event in peer.events_received() if not isinstance(event, Request)]
+    assert [decode_down(bytes(event.data), format) for event in received] == [frame.frame for frame in frames]  # type: ignore[union-attr]  # only frames are left
+
+
+def test_a_frame_is_encoded_and_framed_once() -> None:
+    frame = SharedFrame(Watermark("0/1"))
+    assert frames_together([frame], Format.json) is frames_together([frame], Format.json)
+
+
+def test_uvicorn_is_one_that_we_know() -> None:
+    check_uvicorn()
