@@ -10,16 +10,16 @@ a transaction of the job's tenant, together with what the job writes.
 
 from collections.abc import Sequence
 from datetime import datetime
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
 
-_SQL = files("bonfire.lane") / "sql"
-_CLAIM = (_SQL / "claim.sql").read_text()
-_FAN_OUT = (_SQL / "fan_out.sql").read_text()
+_SQL = Path(__file__).with_name("sql")
+_CLAIM = (_SQL / "claim.sql").read_text(encoding="utf-8")
+_FAN_OUT = (_SQL / "fan_out.sql").read_text(encoding="utf-8")
 
 DIED = "the worker was lost while it did this"
 
@@ -93,9 +93,8 @@ async def fail(conn: asyncpg.Connection, job: Job, *, reason: str) -> None:
     """The job has failed for good: the mutations that waited for it hear so. The next touch of its patient starts
     afresh. `reason` holds no patient's data. Raises LeaseLost."""
     mutations = await conn.fetchval(
-        """update bonfire.job j set state = 'failed', lease = null, leased_until = null, mutations = '{}', reason = $3
-           from (select id, mutations from bonfire.job where id = $1 and lease = $2 for update) held
-           where j.id = held.id returning held.mutations""",
+        """update bonfire.job set state = 'failed', lease = null, leased_until = null, reason = $3
+           where id = $1 and lease = $2 returning mutations""",
         job.id,
         job.lease,
         reason,
@@ -148,6 +147,18 @@ async def parts(conn: asyncpg.Connection, sweep: Job) -> Parts:
         sweep.id,
     )
     return Parts(**row)
+
+
+async def progress(conn: asyncpg.Connection, mutation: str) -> dict[str, Literal["pending", "failed"]]:
+    """How far the indexes are with `mutation`, for who asks afterwards: an index that is not named has caught up."""
+    rows = await conn.fetch(
+        """select index, case state when 'failed' then 'failed' else 'pending' end as state from bonfire.job
+           where tenant = bonfire.current_tenant() and $1 = any (mutations)
+           order by 2""",
+        mutation,
+    )
+    # "failed" comes before "pending" here, so that what still waits outweighs what has failed.
+    return {row["index"]: row["state"] for row in rows}
 
 
 async def tell(

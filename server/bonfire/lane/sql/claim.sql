@@ -23,7 +23,9 @@ with lead as (
 )
 update bonfire.job j set
   state = 'running', attempts = j.attempts + 1, lease = $3, leased_until = $4,
-  mutations = j.mutations || array(select distinct unnest(a.mutations) from absorbed a except select unnest(j.mutations)),
+  -- Those of a failed job have heard of it: each hears one end.
+  mutations = j.mutations || array(
+    select unnest(a.mutations) from absorbed a where a.state = 'waiting' except select unnest(j.mutations)),
   sweep = coalesce(j.sweep, (select max(a.sweep) from absorbed a)),
   -- A sweep that was asked for again must visit everybody again.
   fanned_at = case when exists (select from absorbed a where a.state = 'waiting') then null else j.fanned_at end
