@@ -85,6 +85,135 @@ grant select on bonfire.index to bonfire_app;
 grant select, insert, update, delete on bonfire.job to bonfire_app;
 grant select, insert, update, delete on bonfire.agent_context to bonfire_app;
 
+-- What the indexes read of a patient. Row-level security keeps expressions over `resource` from using an index, as they are not
+-- leakproof: these functions look up with the owner's rights, in the current tenant only.
+create index condition_patient on public.condition (tenant, bonfire.patient_of('Condition', id, resource));
+create index medicationrequest_patient
+  on public.medicationrequest (tenant, bonfire.patient_of('MedicationRequest', id, resource));
+create index medicationstatement_patient
+  on public.medicationstatement (tenant, bonfire.patient_of('MedicationStatement', id, resource));
+create index allergyintolerance_patient
+  on public.allergyintolerance (tenant, bonfire.patient_of('AllergyIntolerance', id, resource));
+create index observation_patient on public.observation (tenant, bonfire.patient_of('Observation', id, resource));
+create index encounter_patient on public.encounter (tenant, bonfire.patient_of('Encounter', id, resource));
+create index documentreference_patient
+  on public.documentreference (tenant, bonfire.patient_of('DocumentReference', id, resource));
+
+-- A patient's documents that are current, each with its version.
+create function bonfire.patient_documents(patient text)
+returns table (id text, txid bigint, resource jsonb)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select r.id, r.txid, r.resource
+  from public.documentreference r
+  where r.tenant = bonfire.current_tenant()
+    and bonfire.patient_of('DocumentReference', r.id, r.resource) = patient_documents.patient
+    and r.resource ->> 'status' = 'current' and coalesce(r.resource ->> 'docStatus', 'final') <> 'entered-in-error';
+end;
+
+-- The records that the agent context is made from, section by section in order: up to `listed` of what holds (problems,
+-- medications, allergies, kinds of scores with the last two of each), the `recent` last encounters and notes. `total` says how
+-- many the section has in all; `medication` is the code of the Medication that a record refers to.
+create function bonfire.chart(patient text, listed integer, recent integer)
+returns table (
+  section text, resource_type text, id text, txid bigint, resource jsonb, total bigint, medication jsonb
+)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+begin atomic
+  select 'patient', 'Patient', r.id, r.txid, r.resource, 1, null::jsonb
+  from public.patient r
+  where r.tenant = bonfire.current_tenant() and r.id = chart.patient
+
+  union all
+  (
+    select 'problems', 'Condition', r.id, r.txid, r.resource, count(*) over (), null
+    from public.condition r
+    where r.tenant = bonfire.current_tenant() and bonfire.patient_of('Condition', r.id, r.resource) = chart.patient
+      and coalesce(r.resource #>> '{clinicalStatus,coding,0,code}', 'active') in ('active', 'recurrence', 'relapse')
+      and coalesce(r.resource #>> '{verificationStatus,coding,0,code}', '') not in ('entered-in-error', 'refuted')
+    order by bonfire.instant(coalesce(r.resource ->> 'onsetDateTime', r.resource ->> 'recordedDate')) desc nulls last, r.id
+    limit chart.listed
+  )
+  union all
+  (
+    select 'medications', m.resource_type, m.id, m.txid, m.resource, count(*) over (), named.resource -> 'code'
+    from (
+      select r.resource_type, r.id, r.txid, r.resource, r.resource ->> 'authoredOn' as since
+      from public.medicationrequest r
+      where r.tenant = bonfire.current_tenant()
+        and bonfire.patient_of('MedicationRequest', r.id, r.resource) = chart.patient
+        and r.resource ->> 'status' in ('active', 'on-hold')
+      union all
+      select r.resource_type, r.id, r.txid, r.resource,
+        coalesce(r.resource ->> 'effectiveDateTime', r.resource #>> '{effectivePeriod,start}', r.resource ->> 'dateAsserted')
+      from public.medicationstatement r
+      where r.tenant = bonfire.current_tenant()
+        and bonfire.patient_of('MedicationStatement', r.id, r.resource) = chart.patient
+        and r.resource ->> 'status' in ('active', 'intended', 'on-hold')
+    ) m
+    left join public.medication named on named.tenant = bonfire.current_tenant()
+      and named.id = bonfire.ref_id(m.resource #>> '{medicationReference,reference}', 'Medication')
+    order by bonfire.instant(m.since) desc nulls last, m.id
+    limit chart.listed
+  )
+  union all
+  (
+    select 'allergies', 'AllergyIntolerance', r.id, r.txid, r.resource, count(*) over (), null
+    from public.allergyintolerance r
+    where r.tenant = bonfire.current_tenant()
+      and bonfire.patient_of('AllergyIntolerance', r.id, r.resource) = chart.patient
+      and coalesce(r.resource #>> '{clinicalStatus,coding,0,code}', 'active') = 'active'
+      and coalesce(r.resource #>> '{verificationStatus,coding,0,code}', '') not in ('entered-in-error', 'refuted')
+    order by r.resource ->> 'criticality' nulls last, r.id
+    limit chart.listed
+  )
+  union all
+  (
+    select 'scores', 'Observation', s.id, s.txid, s.resource, s.total, null
+    from (
+      select n.*, count(*) filter (where n.nth = 1) over () as total
+      from (
+        select r.id, r.txid, r.resource, taken.code,
+          row_number() over (partition by taken.code order by taken.at desc nulls last, r.txid desc) as nth,
+          max(taken.at) over (partition by taken.code) as latest
+        from public.observation r
+        cross join lateral (
+          select coalesce(r.resource #>> '{code,coding,0,code}', r.resource #>> '{code,text}') as code,
+            bonfire.instant(coalesce(
+              r.resource ->> 'effectiveDateTime', r.resource #>> '{effectivePeriod,start}', r.resource ->> 'issued')) as at
+        ) taken
+        where r.tenant = bonfire.current_tenant()
+          and bonfire.patient_of('Observation', r.id, r.resource) = chart.patient
+          and r.resource @> '{"category": [{"coding": [{"code": "survey"}]}]}'
+          and r.resource ?| '{valueQuantity,valueInteger}'
+          and r.resource ->> 'status' in ('final', 'amended', 'corrected', 'preliminary')
+      ) n
+    ) s
+    where s.nth <= 2
+    order by s.latest desc nulls last, s.code, s.nth
+    limit 2 * chart.listed
+  )
+  union all
+  (
+    select 'encounters', 'Encounter', r.id, r.txid, r.resource, count(*) over (), null
+    from public.encounter r
+    where r.tenant = bonfire.current_tenant() and bonfire.patient_of('Encounter', r.id, r.resource) = chart.patient
+      and r.resource ->> 'status' not in ('cancelled', 'entered-in-error')
+    order by bonfire.instant(r.resource #>> '{period,start}') desc nulls last, r.id
+    limit chart.recent
+  )
+  union all
+  (
+    select 'notes', 'DocumentReference', r.id, r.txid, r.resource, count(*) over (), null
+    from bonfire.patient_documents(chart.patient) r
+    order by bonfire.instant(r.resource ->> 'date') desc nulls last, r.id
+    limit chart.recent
+  );
+end;
+
+revoke execute on function bonfire.patient_documents(text), bonfire.chart(text, integer, integer) from public;
+grant execute on function bonfire.patient_documents(text), bonfire.chart(text, integer, integer) to bonfire_app;
+
 -- Queues a job for each index made from `source`, per patient touched (null: everybody's, so one sweep), and notes
 -- the indexes in `bonfire.pending`. The triggers of the read models call it once per statement: with no index on,
 -- it costs one look at a table of a few rows.
