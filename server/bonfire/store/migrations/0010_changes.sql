@@ -173,7 +173,10 @@ begin
   if reading then
     update bonfire.outbox_use set read_at = now();
   elsif (select read_at < now() - max_unused from bonfire.outbox_use) then
-    perform setval('bonfire.outbox_switch', 1, false);
+    if (select is_called from bonfire.outbox_switch) then
+      perform setval('bonfire.outbox_switch', 1, false);
+    end if;
+    -- Also what transactions that still saw it on have left since the last time.
     delete from bonfire.outbox_commit;
     delete from bonfire.outbox;
     return;

@@ -1,0 +1,177 @@
+"""One replication stream, from its first frame to its end: what it brings to the sink, and how far it is said to be.
+
+Invariants: the sink hears of commits in order, and of no watermark that lies behind a commit still to come. A
+watermark is said only when the stream has caught up with where the database was at the last heartbeat: a stream that
+lags keeps still, so that old data never poses as current.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+from bonfire.changes.assembler import Advanced, Assembler, Unreadable
+from bonfire.changes.housekeeping import keep_house
+from bonfire.changes.side import Side
+from bonfire.changes.source import Sink, SourceUnavailable
+from bonfire.changes.timing import Timing
+from bonfire.changes.walsender import Walsender
+from bonfire.engine.commit import Commit
+
+_log = logging.getLogger(__name__)
+
+
+class Reader:
+    """Reads `walsender` for `sink` from `attach` until `finished` says why it is over, or until `close`."""
+
+    def __init__(self, walsender: Walsender, side: Side, newest_xid: int, sink: Sink, timing: Timing) -> None:
+        self.finished: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self.position = walsender.position
+        self._walsender = walsender
+        self._side = side
+        self._sink = sink
+        self._timing = timing
+        self._assembler = Assembler(walsender.position, newest_xid)
+        self._told = walsender.position
+        self._database = walsender.position
+        self._acknowledged = walsender.position
+        self._target = walsender.position
+        self._mark = walsender.position
+        self._heard = timing.monotonic()
+        self._reply_owed = False
+        self._asked = False
+        self._ask_again = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._pursuit: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, url: str, side: Side, sink: Sink, timing: Timing) -> "Reader":
+        """SourceUnavailable says why there can be none; then nothing is left behind."""
+        walsender = await Walsender.open(url, side, timing)
+        try:
+            return cls(walsender, side, (await side.progress()).xid, sink, timing)
+        except BaseException:
+            await walsender.close()
+            raise
+
+    def attach(self) -> None:
+        self._walsender.attach(self)
+        self._spawn(self._beat())
+        self._spawn(keep_house(self._side, self._timing, reading=False))
+
+    def nudge(self, position: int) -> None:
+        """See to it that the sink hears of `position` soon."""
+        if position <= self._told or self.finished.done():
+            return
+        self._target = max(self._target, position)
+        if self._asked:
+            self._ask_again = True
+        else:
+            self._ask()
+        if self._pursuit is None or self._pursuit.done():
+            self._pursuit = self._spawn(self._pursue())
+
+    async def close(self) -> None:
+        """Deliver nothing from now on, and see the slot gone where the database answers."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._walsender.close()
+        try:
+            await self._side.end_walsender(self._walsender.slot)
+        except SourceUnavailable:
+            # The database is away; the slot goes with the connection when it notices.
+            pass
+
+    # What the walsender says.
+
+    def frame(self, data: memoryview) -> None:
+        match self._assembler.feed(data):
+            case None:
+                pass
+            case Commit() as commit:
+                self._told = commit.position
+                self._sink.commit(commit)
+            case Unreadable(position, reason):
+                _log.error("a commit can't be read, so all live data is read afresh: %s", reason)
+                self._told = position
+                self._sink.gap(reason)
+                self._sink.up(position)
+            case Advanced(keepalive, reply_requested):
+                self._reply_owed |= reply_requested
+                if keepalive:
+                    self._asked = False
+
+    def drained(self) -> None:
+        self._heard = self._timing.monotonic()
+        position = self._assembler.position
+        if position > self._told and position >= self._database:
+            self._told = position
+            self._sink.watermark(position)
+        if position > self._acknowledged or self._reply_owed:
+            self._reply_owed = False
+            self._acknowledged = position
+            self._walsender.send_status(position)
+        if self._ask_again and not self._asked:
+            self._ask_again = False
+            self._ask()
+
+    def ended(self, reason: str) -> None:
+        if not self.finished.done():
+            self.finished.set_result(reason)
+
+    # What happens by itself.
+
+    async def _beat(self) -> None:
+        while True:
+            await self._timing.sleep(self._timing.heartbeat)
+            silent = self._timing.monotonic() - self._heard
+            if silent > self._timing.silence:
+                self.ended(f"the database has said nothing for {silent:.0f} s")
+                return
+            if silent >= self._timing.heartbeat:
+                self._ask()
+            try:
+                progress = await self._side.progress()
+            except SourceUnavailable as error:
+                _log.warning("whether the change stream keeps up is unknown: %s", error)
+                continue
+            self._assembler.note_xid(progress.xid)
+            self._database = progress.flushed
+            if self._told >= progress.flushed:
+                self._sink.watermark(self._told)
+            else:
+                self.nudge(progress.flushed)
+
+    async def _pursue(self) -> None:
+        """Ask, and where asking does not help, write: the end of the WAL may be neither on disk (what a reading
+        transaction leaves) nor the end of a record (a page's header)."""
+        pause = self._timing.patience
+        while self._told < self._target:
+            await self._timing.sleep(pause)
+            if self._told >= self._target:
+                return
+            if self._told >= self._mark:
+                # Otherwise the last mark is still on its way, so the stream lags, and another mark would lag behind it.
+                try:
+                    self._mark = await self._side.mark()
+                except SourceUnavailable as error:
+                    _log.warning("the end of the WAL can't be brought about: %s", error)
+            self._ask()
+            pause = min(pause * 2, self._timing.heartbeat)
+
+    def _ask(self) -> None:
+        self._asked = True
+        self._acknowledged = self._assembler.position
+        self._walsender.send_status(self._acknowledged, reply_requested=True)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("watching the change stream failed", exc_info=error)
+            self.ended(f"the change stream could not be watched ({type(error).__name__})")
