@@ -2,7 +2,7 @@
 
 import type { Client, MutateOptions } from "./client.ts";
 import type { MutationPromise } from "./freshness.ts";
-import type { Api, ArgsParameter, FunctionReference } from "./functions.ts";
+import { type Api, type ArgsParameter, type FunctionReference, isReference } from "./functions.ts";
 import type { Reading } from "./result.ts";
 
 /** `api` with each query as a function that reads once, and each mutation as one that writes. */
@@ -14,4 +14,17 @@ export type Clinical<Tree> = {
       : Clinical<Tree[Name]>;
 };
 
-export declare function createClinical<Tree extends Api>(client: Client, api: Tree): Clinical<Tree>;
+/** The functions of `api`, called through `client`. */
+export function createClinical<Tree extends Api>(client: Client, api: Tree): Clinical<Tree> {
+  // `called` gives each leaf what `Clinical` says of it; the compiler does not follow a type through Object.entries.
+  return called(client, api) as Clinical<Tree>;
+}
+
+function called(client: Client, api: Api): object {
+  const entries = Object.entries(api).map(([name, node]) => {
+    if (!isReference(node)) return [name, called(client, node)];
+    if (node.kind === "query") return [name, (args: never = {} as never) => client.query(node, args)];
+    return [name, (args: never = {} as never, options?: MutateOptions<never>) => client.mutate(node, args, options)];
+  });
+  return Object.fromEntries(entries);
+}

@@ -25,7 +25,12 @@ export interface Freshness<Value = unknown> {
  */
 export type MutationState<Value = unknown> =
   | { readonly status: "pending"; readonly id: string }
-  | { readonly status: "committed"; readonly id: string; readonly freshness: Freshness<Value>; readonly visible: boolean }
+  | {
+      readonly status: "committed";
+      readonly id: string;
+      readonly freshness: Freshness<Value>;
+      readonly visible: boolean;
+    }
   | { readonly status: "refused"; readonly id: string; readonly error: BonfireError };
 
 /**

@@ -17,10 +17,12 @@ export type AnyQuery = FunctionReference<"query", never, unknown>;
 export type AnyMutation = FunctionReference<"mutation", never, unknown>;
 
 /** The arguments that a function reference takes. */
-export type ArgsOf<Reference> = Reference extends FunctionReference<"query" | "mutation", infer Args, unknown> ? Args : never;
+export type ArgsOf<Reference> =
+  Reference extends FunctionReference<"query" | "mutation", infer Args, unknown> ? Args : never;
 
 /** The value that a function reference answers. */
-export type ValueOf<Reference> = Reference extends FunctionReference<"query" | "mutation", never, infer Value> ? Value : never;
+export type ValueOf<Reference> =
+  Reference extends FunctionReference<"query" | "mutation", never, infer Value> ? Value : never;
 
 /** `[args]` as a parameter list, where the argument may be left out if no field of it is required. */
 export type ArgsParameter<Args> = Record<never, never> extends Args ? [args?: Args] : [args: Args];

@@ -1,4 +1,4 @@
-export { type Client, type ClientOptions, type Connection, createClient, type MutateOptions } from "./client.ts";
+export { type Client, type ClientOptions, createClient, type MutateOptions } from "./client.ts";
 export { type Clinical, createClinical } from "./clinical.ts";
 export { type BonfireError, ClientClosed, type Next, Refusal, WireError } from "./errors.ts";
 export type { ClientFreshness, Freshness, IndexState, MutationPromise, MutationState } from "./freshness.ts";
@@ -7,3 +7,5 @@ export type { OptimisticCache, OptimisticMutation, OptimisticUpdate } from "./op
 export { comparePositions, type Position } from "./position.ts";
 export type { FaultCode } from "./protocol.gen.ts";
 export type { Failed, Live, Loading, QueryResult, Reading, StaleResult } from "./result.ts";
+export type { Connection, Session } from "./screen.ts";
+export type { Host, WebSocketConstructor, WebSocketLike } from "./socket.ts";

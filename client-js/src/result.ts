@@ -58,3 +58,24 @@ export interface Reading<Value = unknown> {
   readonly value: Value;
   readonly position: Position;
 }
+
+export const LOADING: Loading = {
+  status: "loading",
+  data: undefined,
+  position: null,
+  staleSince: null,
+  more: false,
+  optimistic: false,
+  error: null,
+};
+
+export function failedWith(error: BonfireError): Failed {
+  return { status: "error", data: undefined, position: null, staleSince: null, more: false, optimistic: false, error };
+}
+
+/** `next`, or `previous` where nothing in it is different: so that a screen can compare results by identity. */
+export function settled<Fields extends object>(previous: Fields | undefined, next: Fields): Fields {
+  if (!previous) return next;
+  const names = Object.keys(next) as (keyof Fields)[];
+  return names.every((name) => Object.is(previous[name], next[name])) ? previous : next;
+}

@@ -1,7 +1,7 @@
-import { useCallback, useEffect, useSyncExternalStore } from "react";
-import { canonical } from "../canonical.ts";
+import { useCallback, useEffect, useMemo, useSyncExternalStore } from "react";
 import type { AnyQuery, ArgsOf, ArgsParameter, ValueOf } from "../functions.ts";
 import type { QueryResult } from "../result.ts";
+import { keyOf } from "../wanted.ts";
 import { useClient } from "./provider.tsx";
 
 /** In place of a query's arguments: do not ask yet. */
@@ -21,7 +21,7 @@ export interface Skipped {
 /** What `useClinicalQuery` answers. */
 export type ClinicalQuery<Value> = QueryResult<Value> | Skipped;
 
-const skipped: Skipped = {
+const SKIPPED: Skipped = {
   status: "skipped",
   data: undefined,
   position: null,
@@ -48,12 +48,10 @@ export function useClinicalQuery<Query extends AnyQuery>(
   args: ArgsOf<Query> | typeof skip = {} as ArgsOf<Query>,
 ): ClinicalQuery<ValueOf<Query>> {
   const client = useClient();
-  const key = args === skip ? null : canonical(args);
-  // The key stands for the arguments: a caller that makes them anew in each render holds the same query.
-  useEffect(() => (key === null ? undefined : client.hold(query, JSON.parse(key) as ArgsOf<Query>)), [client, query.name, key]);
-  const read = useCallback(
-    () => (key === null ? skipped : client.result(query, JSON.parse(key) as ArgsOf<Query>)),
-    [client, query.name, key],
-  );
+  const key = args === skip ? null : keyOf(query.name, args);
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the query and its arguments, which most callers make anew in each render
+  const asked = useMemo(() => (args === skip ? null : { query, args }), [key]);
+  useEffect(() => (asked ? client.hold(asked.query, asked.args) : undefined), [client, asked]);
+  const read = useCallback(() => (asked ? client.result(asked.query, asked.args) : SKIPPED), [client, asked]);
   return useSyncExternalStore(client.subscribe, read, read);
 }

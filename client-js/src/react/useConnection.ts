@@ -1,5 +1,5 @@
 import { useSyncExternalStore } from "react";
-import type { Connection } from "../client.ts";
+import type { Connection } from "../screen.ts";
 import { useClient } from "./provider.tsx";
 
 /** The connection to the server, as people see it. */

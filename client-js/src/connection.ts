@@ -1,0 +1,250 @@
+/**
+ * The connection's life: a pure table of (state, event) -> [state, effects], with every cell written. It knows no socket,
+ * clock or randomness: `socket.ts` does what the effects say.
+ */
+
+/**
+ * `closed`: not wanted. `waiting`: cut off, the next try is scheduled. `connecting`: the socket opens, or the server has not
+ * said welcome yet. `stale`: welcome, but nothing confirms what is shown. `live`: confirmed lately.
+ *
+ * `attempt` counts the tries since it was last live. `drainMs` is the delay that a server which is about to stop asked for.
+ * `wasLive`: on this very socket.
+ */
+export type State =
+  | { readonly name: "closed"; readonly by: "nobody" | "owner" | "server"; readonly code: number | null }
+  | { readonly name: "waiting"; readonly attempt: number }
+  | { readonly name: "connecting"; readonly attempt: number }
+  | (Welcomed & { readonly name: "stale"; readonly attempt: number; readonly wasLive: boolean })
+  | (Welcomed & { readonly name: "live" });
+
+interface Welcomed {
+  readonly staleAfterMs: number;
+  readonly drainMs: number | null;
+}
+
+/**
+ * `retry`: time to connect again. `welcome`: the server has not said it in time. `stale`: nothing has confirmed what is shown
+ * in time. `quiet`: not a frame for a while. `pong`: a ping was not answered in time. `again`: what the server put off may be
+ * asked again.
+ */
+export type Timer = "retry" | "welcome" | "stale" | "quiet" | "pong" | "again";
+
+export type Event =
+  // The owner wants a connection, or wants none any more.
+  | { readonly type: "open" }
+  | { readonly type: "close" }
+  // The socket is open; has brought a frame; is gone.
+  | { readonly type: "opened" }
+  | { readonly type: "heard" }
+  | { readonly type: "cut"; readonly code: number }
+  // What the server's frames mean here: `deferred` is a refusal that says "later", `confused` a frame that makes no sense.
+  | { readonly type: "welcomed"; readonly staleAfterMs: number }
+  | { readonly type: "confirmed" }
+  | { readonly type: "doubted" }
+  | { readonly type: "draining"; readonly afterMs: number }
+  | { readonly type: "deferred" }
+  | { readonly type: "confused" }
+  | { readonly type: `${Timer}Due` };
+
+/**
+ * `greet`: say hello. `send`: everything that is owed. `sendAgain`: what was put off, too. `forget`: what was said on the
+ * connection, which is gone. `abandon`: whoever waits for an answer. `schedule`: (re)start a timer, to end between `ms` and
+ * `ms + spreadMs`, evenly at random.
+ */
+export type Effect =
+  | {
+      readonly do:
+        | "connect"
+        | "disconnect"
+        | "greet"
+        | "send"
+        | "sendAgain"
+        | "ping"
+        | "forget"
+        | "abandon"
+        | "cancelAll";
+    }
+  | { readonly do: "schedule"; readonly timer: Timer; readonly ms: number; readonly spreadMs: number }
+  | { readonly do: "cancel"; readonly timer: Timer };
+
+export type Step = readonly [State, readonly Effect[]];
+
+export const INITIAL: State = { name: "closed", by: "nobody", code: null };
+
+const WELCOME_MS = 10_000;
+const QUIET_MS = 15_000;
+const PONG_MS = 5_000;
+const AGAIN_SPREAD_MS = 2_000;
+const RETRY_BASE_MS = 500;
+/** Where the server says "come back at once": still spread, because it says so to everybody. */
+const RETURN_BASE_MS = 100;
+const DELAYED_MS = 1_000;
+const RETRY_CEILING_MS = 10_000;
+/** The close code of a socket that ended without one. */
+const ABNORMAL = 1006;
+
+type Named<Name extends State["name"]> = Extract<State, { name: Name }>;
+type Typed<Type extends Event["type"]> = Extract<Event, { type: Type }>;
+type Cell<Name extends State["name"], Type extends Event["type"]> = (state: Named<Name>, event: Typed<Type>) => Step;
+export type Table = { readonly [Name in State["name"]]: { readonly [Type in Event["type"]]: Cell<Name, Type> } };
+
+export const table: Table = {
+  closed: {
+    open: () => connect(0),
+    close: () => [{ name: "closed", by: "owner", code: null }, []],
+    opened: stay,
+    heard: stay,
+    cut: stay,
+    welcomed: stay,
+    confirmed: stay,
+    doubted: stay,
+    draining: stay,
+    deferred: stay,
+    confused: stay,
+    retryDue: stay,
+    welcomeDue: stay,
+    staleDue: stay,
+    quietDue: stay,
+    pongDue: stay,
+    againDue: stay,
+  },
+  waiting: {
+    open: stay,
+    close: () => [{ name: "closed", by: "owner", code: null }, [{ do: "cancelAll" }, { do: "abandon" }]],
+    opened: stay,
+    heard: stay,
+    cut: stay,
+    welcomed: stay,
+    confirmed: stay,
+    doubted: stay,
+    draining: stay,
+    deferred: stay,
+    confused: stay,
+    retryDue: ({ attempt }) => connect(attempt),
+    welcomeDue: stay,
+    staleDue: stay,
+    quietDue: stay,
+    pongDue: stay,
+    againDue: stay,
+  },
+  connecting: {
+    open: stay,
+    close,
+    opened: (state) => [state, [{ do: "greet" }]],
+    heard: stay,
+    cut: ({ attempt }, { code }) => retreat(code, attempt, null),
+    welcomed: ({ attempt }, { staleAfterMs }) => [
+      { name: "stale", attempt, staleAfterMs, drainMs: null, wasLive: false },
+      [{ do: "cancel", timer: "welcome" }, after("quiet", QUIET_MS), { do: "send" }],
+    ],
+    confirmed: stay,
+    doubted: stay,
+    draining: stay,
+    deferred: stay,
+    confused: ({ attempt }) => leave(attempt, null),
+    retryDue: stay,
+    welcomeDue: ({ attempt }) => leave(attempt, null),
+    staleDue: stay,
+    quietDue: stay,
+    pongDue: stay,
+    againDue: stay,
+  },
+  stale: {
+    open: stay,
+    close,
+    opened: stay,
+    heard: stillThere,
+    cut: ({ attempt, drainMs }, { code }) => retreat(code, attempt, drainMs),
+    welcomed: ({ attempt, drainMs }) => leave(attempt, drainMs),
+    confirmed: ({ staleAfterMs, drainMs }) => [{ name: "live", staleAfterMs, drainMs }, [after("stale", staleAfterMs)]],
+    doubted: stay,
+    draining: (state, { afterMs }) => [{ ...state, drainMs: afterMs }, []],
+    deferred: later,
+    confused: ({ attempt, drainMs }) => leave(attempt, drainMs),
+    retryDue: stay,
+    welcomeDue: stay,
+    staleDue: stay,
+    quietDue: areYouThere,
+    pongDue: ({ attempt, drainMs }) => leave(attempt, drainMs),
+    againDue: (state) => [state, [{ do: "sendAgain" }]],
+  },
+  live: {
+    open: stay,
+    close,
+    opened: stay,
+    heard: stillThere,
+    cut: ({ drainMs }, { code }) => retreat(code, 0, drainMs),
+    welcomed: ({ drainMs }) => leave(0, drainMs),
+    confirmed: (state) => [state, [after("stale", state.staleAfterMs)]],
+    doubted: (state) => [lost(state), [{ do: "cancel", timer: "stale" }]],
+    draining: (state, { afterMs }) => [{ ...state, drainMs: afterMs }, []],
+    deferred: later,
+    confused: ({ drainMs }) => leave(0, drainMs),
+    retryDue: stay,
+    welcomeDue: stay,
+    // A socket that brings nothing may be dead: ask, rather than wait for `quiet`.
+    staleDue: (state) => [lost(state), [{ do: "ping" }, after("pong", PONG_MS)]],
+    quietDue: areYouThere,
+    pongDue: ({ drainMs }) => leave(0, drainMs),
+    againDue: (state) => [state, [{ do: "sendAgain" }]],
+  },
+};
+
+/** The next state, and what is to be done, in order. */
+export function step(state: State, event: Event): Step {
+  // The table has a cell for each pair of names, made for just that pair; the compiler can't follow the two look-ups.
+  const cell = table[state.name][event.type] as (state: State, event: Event) => Step;
+  return cell(state, event);
+}
+
+function stay(state: State): Step {
+  return [state, []];
+}
+
+function connect(attempt: number): Step {
+  return [{ name: "connecting", attempt }, [{ do: "connect" }, after("welcome", WELCOME_MS)]];
+}
+
+function close(): Step {
+  return [
+    { name: "closed", by: "owner", code: null },
+    [{ do: "disconnect" }, { do: "cancelAll" }, { do: "forget" }, { do: "abandon" }],
+  ];
+}
+
+/** The socket is gone with `code`: what now? 47xx: never come back; 46xx: after a delay; 45xx: at once; else a mishap. */
+function retreat(code: number, attempt: number, drainMs: number | null): Step {
+  const gone: readonly Effect[] = [{ do: "cancelAll" }, { do: "forget" }];
+  const band = Math.floor(code / 100);
+  if (band === 47) return [{ name: "closed", by: "server", code }, [...gone, { do: "abandon" }]];
+  const base = band === 45 ? RETURN_BASE_MS : RETRY_BASE_MS;
+  const spreadMs = Math.min(RETRY_CEILING_MS, base * 2 ** attempt);
+  const ms = drainMs ?? (band === 46 ? DELAYED_MS : 0);
+  return [{ name: "waiting", attempt: attempt + 1 }, [...gone, { do: "schedule", timer: "retry", ms, spreadMs }]];
+}
+
+/** This socket is of no use any more: drop it and try another one. */
+function leave(attempt: number, drainMs: number | null): Step {
+  const [state, effects] = retreat(ABNORMAL, attempt, drainMs);
+  return [state, [{ do: "disconnect" }, ...effects]];
+}
+
+function stillThere<Here extends State>(state: Here): Step {
+  return [state, [{ do: "cancel", timer: "pong" }, after("quiet", QUIET_MS)]];
+}
+
+function areYouThere<Here extends State>(state: Here): Step {
+  return [state, [{ do: "ping" }, after("pong", PONG_MS)]];
+}
+
+function later(state: State): Step {
+  return [state, [{ do: "schedule", timer: "again", ms: 0, spreadMs: AGAIN_SPREAD_MS }]];
+}
+
+function lost({ staleAfterMs, drainMs }: Named<"live">): State {
+  return { name: "stale", attempt: 0, staleAfterMs, drainMs, wasLive: true };
+}
+
+function after(timer: Timer, ms: number): Effect {
+  return { do: "schedule", timer, ms, spreadMs: 0 };
+}

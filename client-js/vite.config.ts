@@ -1,0 +1,17 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  build: {
+    target: "es2022",
+    // Whoever builds an app minifies it; what is printed here after gzip is what it costs them at most.
+    minify: false,
+    sourcemap: true,
+    lib: { entry: { index: "src/index.ts", react: "src/react/index.ts" }, formats: ["es"] },
+    rolldownOptions: { external: [/^react/] },
+  },
+  test: {
+    environment: "happy-dom",
+    include: ["tests/**/*.test.{ts,tsx}"],
+    restoreMocks: true,
+  },
+});
