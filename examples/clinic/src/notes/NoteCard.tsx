@@ -1,0 +1,161 @@
+import { useClinicalMutation } from "bonfire/react";
+import { memo, useState } from "react";
+import { api, type Note } from "../api.ts";
+import { formatMoment } from "../lib/dates.ts";
+import { useAction } from "../lib/useAction.ts";
+import { ChangeNote } from "./ChangeNote.tsx";
+import { EnterInError } from "./EnterInError.tsx";
+import { changedNote, type ShownNote } from "./optimistic.ts";
+
+const FOLDED_CHARACTERS = 700;
+
+interface NoteCardProps {
+  note: ShownNote;
+  /** The note that this one amends, where it is on the list. */
+  earlier: Note | undefined;
+  patientId: string;
+  patientName: string;
+  now: Date;
+  arrived: boolean;
+}
+
+/** One note: what it says, who stands by it, and what may still be done with it. */
+export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patientName, now, arrived }: NoteCardProps) {
+  const inError = note.status === "enteredInError";
+  const open = note.status === "draft" || note.status === "signed" || note.status === "amended";
+  const [dialog, setDialog] = useState<"change" | "error">();
+  const [unfolded, setUnfolded] = useState(false);
+  const [compared, setCompared] = useState(false);
+  const long = note.text.length > FOLDED_CHARACTERS;
+  const close = (): void => setDialog(undefined);
+
+  return (
+    <li
+      className={arrived ? "note arrived" : "note"}
+      data-testid="note"
+      data-status={note.status}
+      data-saving={note.saving}
+    >
+      <NoteHead note={note} now={now} />
+      {note.text === "" ? (
+        <p className="faint">This document has no plain text.</p>
+      ) : (
+        (!inError || unfolded) && (
+          <p className={long && !unfolded ? "note-text note-text-folded" : "note-text"}>{note.text}</p>
+        )
+      )}
+      {earlier && compared && (
+        <blockquote className="note-earlier">
+          <NoteHead note={earlier} now={now} />
+          <p className="note-text">{earlier.text}</p>
+        </blockquote>
+      )}
+      <div className="note-actions">
+        {!note.saving && note.status === "draft" && <SignButton note={note} patientId={patientId} />}
+        {(long || inError) && (
+          <Toggle on={unfolded} set={setUnfolded} words={inError ? "Show the text" : "Show all"} other="Show less" />
+        )}
+        {earlier && (
+          <Toggle on={compared} set={setCompared} words="Show what it replaces" other="Hide what it replaces" />
+        )}
+        {!note.saving && open && (
+          <>
+            <button type="button" className="button button-quiet button-small" onClick={() => setDialog("change")}>
+              {note.status === "draft" ? "Edit" : "Amend"}
+            </button>
+            <button type="button" className="button button-quiet button-small" onClick={() => setDialog("error")}>
+              Enter in error
+            </button>
+          </>
+        )}
+      </div>
+      {dialog === "change" && (
+        <ChangeNote note={note} patientId={patientId} patientName={patientName} onClose={close} />
+      )}
+      {dialog === "error" && (
+        <EnterInError note={note} patientId={patientId} patientName={patientName} onClose={close} />
+      )}
+    </li>
+  );
+});
+
+const CHIPS: Record<Note["status"], { words: string; look: string }> = {
+  draft: { words: "Unsigned", look: "chip chip-caution" },
+  signed: { words: "Signed", look: "chip chip-accent" },
+  amended: { words: "Amended", look: "chip chip-slate" },
+  superseded: { words: "Superseded", look: "chip" },
+  enteredInError: { words: "Entered in error", look: "chip chip-danger" },
+};
+
+function NoteHead({ note, now }: { note: ShownNote; now: Date }) {
+  const date = note.date === null ? null : new Date(note.date);
+  const by = note.signedBy ?? note.author;
+  return (
+    <header className="note-head">
+      <h3>{note.title}</h3>
+      <span className={CHIPS[note.status].look}>{CHIPS[note.status].words}</span>
+      <p className="note-by">
+        {note.saving ? (
+          "Saving"
+        ) : (
+          <>
+            {by !== null && <span>{by}</span>}
+            {date && (
+              <time dateTime={date.toISOString()} title={date.toLocaleString()}>
+                {formatMoment(date, now)}
+              </time>
+            )}
+          </>
+        )}
+      </p>
+    </header>
+  );
+}
+
+function SignButton({ note, patientId }: { note: Note; patientId: string }) {
+  const { mutate } = useClinicalMutation(api.notes.sign);
+  const { busy, problem, run } = useAction();
+  const sign = (): void =>
+    run("Note signed", () =>
+      mutate(
+        { noteId: note.id },
+        {
+          patient: patientId,
+          version: note.version,
+          optimistic: changedNote(patientId, note.id, { status: "signed" }),
+        },
+      ),
+    );
+  return (
+    <>
+      {problem && (
+        <p className="problem" role="alert">
+          {problem}
+        </p>
+      )}
+      <button type="button" className="button button-small" disabled={busy} onClick={sign}>
+        Sign
+      </button>
+    </>
+  );
+}
+
+interface ToggleProps {
+  on: boolean;
+  set: (on: boolean) => void;
+  words: string;
+  other: string;
+}
+
+function Toggle({ on, set, words, other }: ToggleProps) {
+  return (
+    <button
+      type="button"
+      className="button button-quiet button-small"
+      aria-expanded={on}
+      onClick={() => set(!on)}
+    >
+      {on ? other : words}
+    </button>
+  );
+}

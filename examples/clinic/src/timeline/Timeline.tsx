@@ -1,0 +1,139 @@
+import { useClinicalQuery } from "bonfire/react";
+import { memo, useMemo, useState } from "react";
+import { api, type Event } from "../api.ts";
+import { formatDayOfMonth, formatMonth } from "../lib/dates.ts";
+import { useArrivals } from "../lib/useArrivals.ts";
+import { Empty } from "../ui/Empty.tsx";
+import { Icon } from "../ui/Icon.tsx";
+import { kindOf, kinds } from "./kinds.ts";
+import "./timeline.css";
+
+const WINDOW = 500;
+const LARGEST = 5000;
+
+/** All that happened to a patient, newest first, by month. */
+export function Timeline({ patientId }: { patientId: string }) {
+  const [limit, setLimit] = useState(WINDOW);
+  const { data, error, more } = useClinicalQuery(api.timeline.list, { patientId, limit });
+  // While a longer window is loading, the shorter one stays.
+  const [held, setHeld] = useState(data);
+  if (data !== undefined && data !== held) setHeld(data);
+  const events = data ?? held;
+  const arrived = useArrivals(limit === WINDOW ? data : undefined, signature);
+  const [only, setOnly] = useState<string>();
+  const present = useMemo(() => events && kinds.filter((kind) => events.some((event) => kindOf(event) === kind)), [events]);
+  const months = useMemo(
+    () => events && byMonth(only === undefined ? events : events.filter((event) => kindOf(event).name === only)),
+    [events, only],
+  );
+
+  return (
+    <section className="timeline" aria-labelledby="timeline-heading" data-holds="Timeline">
+      <div className="timeline-head">
+        <h2 id="timeline-heading" className="part-heading">
+          Timeline
+          {events && <span className="count figures">{events.length}{more && "+"}</span>}
+        </h2>
+        {present && present.length > 1 && (
+          <select
+            className="input timeline-filter"
+            aria-label="Show on the timeline"
+            value={only ?? ""}
+            onChange={(event) => setOnly(event.target.value || undefined)}
+          >
+            <option value="">Everything</option>
+            {present.map((kind) => (
+              <option key={kind.name} value={kind.name}>
+                {kind.plural}
+              </option>
+            ))}
+          </select>
+        )}
+      </div>
+      {error && <p className="problem">{error.message}</p>}
+      {months === undefined ? (
+        !error && <TimelineSkeletons />
+      ) : months.length === 0 ? (
+        <Empty icon="clock" title="Nothing yet">
+          Visits, notes, scores, conditions, medication and files line up here.
+        </Empty>
+      ) : (
+        <div data-testid="timeline">
+          {months.map(({ name, events: those }) => (
+            <Month key={name} name={name} events={those} arrived={arrived} />
+          ))}
+          {more && limit < LARGEST && (
+            <button type="button" className="button timeline-more" onClick={() => setLimit(LARGEST)}>
+              Show earlier
+            </button>
+          )}
+        </div>
+      )}
+    </section>
+  );
+}
+
+interface MonthProps {
+  name: string;
+  events: readonly Event[];
+  arrived: ReadonlySet<string>;
+}
+
+/** A month is laid out only when it comes near the screen: its place is kept by its number of rows. */
+function Month({ name, events, arrived }: MonthProps) {
+  return (
+    <section className="month" style={{ containIntrinsicBlockSize: `auto ${2 + events.length * 2.75}rem` }}>
+      <h3>{name}</h3>
+      <ol>
+        {events.map((event) => (
+          <EventRow key={event.id} event={event} arrived={arrived.has(event.id)} />
+        ))}
+      </ol>
+    </section>
+  );
+}
+
+const EventRow = memo(function EventRow({ event, arrived }: { event: Event; arrived: boolean }) {
+  const kind = kindOf(event);
+  const at = event.at === null ? null : new Date(event.at);
+  return (
+    <li className={arrived ? "event arrived" : "event"} data-testid="event" data-kind={kind.name}>
+      <span className="event-icon" title={kind.singular}>
+        <Icon name={kind.icon} size={16} />
+        <span className="visually-hidden">{kind.singular}</span>
+      </span>
+      <p className="event-what">
+        <span>{event.title}</span>
+        {event.detail && <span className="faint">{event.detail}</span>}
+      </p>
+      {at && <time dateTime={at.toISOString()}>{formatDayOfMonth(at)}</time>}
+    </li>
+  );
+});
+
+const signature = (event: Event): string => `${event.title} ${event.detail}`;
+
+/** Runs of rows of one month, in the order given: that of the list. */
+function byMonth(events: readonly Event[]): { name: string; events: Event[] }[] {
+  const months: { name: string; events: Event[] }[] = [];
+  for (const event of events) {
+    const name = event.at === null ? "Without a date" : formatMonth(new Date(event.at));
+    const last = months.at(-1);
+    if (last?.name === name) last.events.push(event);
+    else months.push({ name, events: [event] });
+  }
+  return months;
+}
+
+function TimelineSkeletons() {
+  return (
+    <div aria-busy="true" aria-label="Loading timeline">
+      {Array.from({ length: 8 }, (_, index) => (
+        <div key={index} className="event">
+          <span className="skeleton" style={{ width: "1.75rem", height: "1.75rem", borderRadius: "50%" }} />
+          <span className="skeleton" style={{ width: `${50 + ((index * 17) % 40)}%` }} />
+        </div>
+      ))}
+    </div>
+  );
+}
