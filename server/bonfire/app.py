@@ -19,8 +19,9 @@ from starlette.websockets import WebSocket
 
 from bonfire.access.identity import authenticate, development_principal
 from bonfire.access.principal import Principal
-from bonfire.changes.choose import choose_source
+from bonfire.changes.choose import choose
 from bonfire.changes.source import bound_sql
+from bonfire.changes.timing import Timing
 from bonfire.clinical.execute import Outcome, mutate
 from bonfire.clinical.registry import Registry
 from bonfire.config import Settings
@@ -74,7 +75,7 @@ async def start_node(
         stack.push_async_callback(database.close)
         indexes = await _indexes(settings, database)
         worker = Worker(database, indexes.handlers, _now, random=random.Random(), new_lease=uuid4)
-        source = await choose_source(settings.change_source, url=url, database=database)
+        source = await choose(url, settings.change_source, Timing(heartbeat=settings.heartbeat_ms / 1000))
         reader = Reader(database, bound_sql(source.kind), _now)
         hub = Hub(source, reader, heartbeat=settings.heartbeat_ms / 1000, wake_lanes=worker.wake)
         await hub.start()
@@ -124,7 +125,6 @@ async def start_node(
                 *page_routes(app_folder),
             ]
         )
-        log.info("changes come from %s", "the WAL" if source.kind == "wal" else "LISTEN/NOTIFY")
         yield Node(app, hub, live)
 
 

@@ -8,7 +8,7 @@ otherwise silent.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 class SettingError(Exception):
@@ -71,7 +71,7 @@ class Settings:
     )
     host: str = _setting("BONFIRE_HOST", "The address to listen on.", _text, "127.0.0.1")
     port: int = _setting("BONFIRE_PORT", "The port to listen on.", _number(0, 65535), 8000)
-    change_source: str = _setting(
+    change_source: Literal["auto", "wal", "listen"] = _setting(
         "BONFIRE_CHANGE_SOURCE",
         "Where changes come from: `wal` (logical replication), `listen` (LISTEN/NOTIFY), or `auto`: wal if possible.",
         _choice("auto", "wal", "listen"),
