@@ -81,6 +81,16 @@ def database_url(cluster: str, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
+def plain_role(cluster: str) -> Iterator[str]:
+    """The name of a role that may log in, and nothing else."""
+    name = f"bonfire_plain_{os.getpid()}_{next(_numbers)}"
+    with psycopg.connect(cluster, autocommit=True) as connection:
+        connection.execute(f"create role {name} login".encode())
+        yield name
+        connection.execute(f"drop role {name}".encode())
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A pool of connections to `database_url`."""
     connected = await Database.connect(database_url)

@@ -1,11 +1,234 @@
 """The pool: transactions bound to a tenant, faults, and restarts of the server."""
 
-from bonfire.store.pool import Database
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from bonfire.store import resources
+from bonfire.store.cluster import Cluster
+from bonfire.store.embedded import EmbeddedPostgres
+from bonfire.store.migrate import migrate
+from bonfire.store.pool import Database, DatabaseUnusable
+from bonfire_protocol.faults import Fault, FaultCode
+from support.databases import as_role, in_database
+
+WHO = "select current_user::text, current_setting('bonfire.tenant', true), bonfire.current_tenant()"
 
 
 async def test_a_transaction_runs_as_the_app_role_in_its_tenant(database: Database) -> None:
-    async with database.transaction("north") as connection:
-        assert await connection.fetchrow("select current_user::text, bonfire.current_tenant()") == (
-            "bonfire_app",
-            "north",
+    async with database.transaction("north") as conn:
+        assert tuple(await conn.fetchrow(WHO)) == ("bonfire_app", "north", "north")
+
+
+async def test_it_commits_at_the_end_and_rolls_back_when_the_block_raises(database: Database) -> None:
+    async with database.transaction("default") as conn:
+        await resources.create(conn, "Patient", "{}", id="kept")
+    with pytest.raises(RuntimeError):
+        async with database.transaction("default") as conn:
+            await resources.create(conn, "Patient", "{}", id="dropped")
+            raise RuntimeError
+    async with database.transaction("default") as conn:
+        assert await resources.read(conn, "Patient", "kept") is not None
+        assert await resources.read(conn, "Patient", "dropped") is None
+
+
+async def test_a_failed_transaction_never_passes_for_a_committed_one(database: Database) -> None:
+    with pytest.raises(Fault) as fault:
+        async with database.transaction("default") as conn:
+            await resources.create(conn, "Patient", "{}", id="p")
+            with pytest.raises(asyncpg.DivisionByZeroError):
+                await conn.execute("select 1 / 0")
+    assert fault.value.code is FaultCode.internal
+    async with database.transaction("default") as conn:
+        assert await resources.read(conn, "Patient", "p") is None
+
+
+async def test_savepoints_nest(database: Database) -> None:
+    async with database.transaction("default") as conn:
+        await resources.create(conn, "Patient", "{}", id="outer")
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            async with conn.transaction():
+                await resources.create(conn, "Patient", "{}", id="inner")
+                await conn.execute("select 1 / 0")
+        async with conn.transaction():
+            await resources.create(conn, "Patient", "{}", id="second")
+    async with database.transaction("default") as conn:
+        assert await conn.fetchval("select array_agg(id order by id) from patient") == ["outer", "second"]
+
+
+@pytest.mark.parametrize("end", ["commit", "roll back", "cancel"])
+async def test_no_tenant_and_no_role_leaks_to_the_next_user_of_a_connection(database_url: str, end: str) -> None:
+    database = await Database.connect(database_url, min_size=1, max_size=1)
+    try:
+
+        async def once() -> None:
+            async with database.transaction("north") as conn:
+                await resources.create(conn, "Patient", "{}", id="p")
+                # Even what a statement leaves on the session must not count for the next transaction.
+                await conn.execute("select set_config('bonfire.tenant', 'north', false)")
+                await conn.execute("set session role none")
+                if end == "roll back":
+                    raise RuntimeError
+                if end == "cancel":
+                    await conn.execute("select pg_sleep(30)")
+
+        if end == "commit":
+            await once()
+        elif end == "roll back":
+            with pytest.raises(RuntimeError):
+                await once()
+        else:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await once()
+
+        async with database.transaction("south") as conn:
+            assert tuple(await conn.fetchrow(WHO)) == ("bonfire_app", "south", "south")
+            assert await resources.read(conn, "Patient", "p") is None
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("tenant", ["", "-x", "a b", "a'; reset role; --", "ä", "x" * 64, "a\n"])
+async def test_what_can_be_no_tenant_is_refused(database: Database, tenant: str) -> None:
+    with pytest.raises(Fault) as fault:
+        async with database.transaction(tenant):
+            pass
+    assert (fault.value.code, fault.value.field) == (FaultCode.bad_arguments, "tenant")
+
+
+async def test_isolation_and_readonly_are_those_asked_for(database: Database) -> None:
+    async with database.transaction("default", isolation="repeatable_read") as conn:
+        # The snapshot is taken at the first query, not at the BEGIN.
+        async with database.transaction("default") as other:
+            await resources.create(other, "Patient", "{}", id="before")
+        assert await resources.read(conn, "Patient", "before") is not None
+        async with database.transaction("default") as other:
+            await resources.create(other, "Patient", "{}", id="after")
+        assert await resources.read(conn, "Patient", "after") is None
+        assert await conn.fetchval("show transaction_isolation") == "repeatable read"
+    async with database.transaction("default", isolation="serializable") as conn:
+        assert await conn.fetchval("show transaction_isolation") == "serializable"
+    async with database.transaction("default") as conn:
+        assert await conn.fetchval("show transaction_isolation") == "read committed"
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with database.transaction("default", readonly=True) as conn:
+            await resources.create(conn, "Patient", "{}")
+
+
+async def test_the_owner_is_bound_by_no_tenant(database: Database) -> None:
+    for tenant in ("north", "south"):
+        async with database.transaction(tenant) as conn:
+            await resources.create(conn, "Patient", "{}", id="p")
+    async with database.owner() as conn:
+        assert await conn.fetchval("select current_user::text = session_user::text")
+        assert await conn.fetchval("select count(*) from patient") == 2
+        await conn.execute("set bonfire.tenant = 'north'")
+    async with database.owner() as conn:
+        assert not await conn.fetchval("select current_setting('bonfire.tenant', true)")
+
+
+async def test_serialization_failures_come_as_they_are(database: Database) -> None:
+    async with database.transaction("default") as conn:
+        await resources.create(conn, "Patient", "{}", id="p")
+    with pytest.raises(asyncpg.SerializationError):
+        async with database.transaction("default", isolation="repeatable_read") as conn:
+            await resources.read(conn, "Patient", "p")
+            async with database.transaction("default") as other:
+                await resources.update(other, "Patient", "p", "{}")
+            await resources.update(conn, "Patient", "p", "{}")
+
+
+async def test_a_callers_own_error_is_not_taken_for_a_lost_database(database: Database) -> None:
+    with pytest.raises(FileNotFoundError):
+        async with database.transaction("default"):
+            raise FileNotFoundError
+
+
+async def test_busy_when_no_connection_gets_free(database_url: str) -> None:
+    database = await Database.connect(database_url, min_size=1, max_size=1, acquire_timeout=0.05)
+    async with database.transaction("default"):
+        with pytest.raises(Fault) as fault:
+            async with database.transaction("default"):
+                pass
+    await database.close()
+    assert (fault.value.code, fault.value.next) == (FaultCode.busy, "retry")
+
+
+async def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_one_works(database: Database) -> None:
+    with pytest.raises(Fault) as fault:
+        async with database.transaction("default") as conn:
+            await resources.create(conn, "Patient", "{}", id="p")
+            pid = await conn.fetchval("select pg_backend_pid()")
+            async with database.owner() as owner:
+                await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
+            await resources.create(conn, "Patient", "{}", id="q")
+    assert (fault.value.code, fault.value.next) == (FaultCode.unavailable, "retry")
+    async with database.transaction("default") as conn:
+        assert await conn.fetchval("select count(*) from patient") == 0
+
+
+async def test_connections_that_died_while_idle_are_replaced_unnoticed(database: Database) -> None:
+    async with database.transaction("default"), database.transaction("default"), database.transaction("default"):
+        pass
+    async with database.owner() as owner:
+        killed = await owner.fetch(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid() and application_name = 'bonfire'"
         )
+    assert len(killed) >= 3
+    async with database.transaction("default") as conn:
+        await resources.create(conn, "Patient", "{}", id="p")
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[tuple[str, Cluster]]:
+    """A Postgres to stop and start at will, and what stops it."""
+    postgres = EmbeddedPostgres()
+    url = postgres.start(tmp_path)
+    yield url, Cluster(tmp_path / "postgres-18")
+    postgres.stop()
+
+
+async def test_the_pool_outlives_a_restart_of_postgres(own_cluster: tuple[str, Cluster]) -> None:
+    url, cluster = own_cluster
+    await migrate(url)
+    database = await Database.connect(url, min_size=4)
+    async with database.transaction("default") as conn:
+        await resources.create(conn, "Patient", "{}", id="p")
+
+    with pytest.raises(Fault) as caught:
+        async with database.transaction("default") as conn:
+            await resources.create(conn, "Patient", "{}", id="lost")
+            await asyncio.to_thread(cluster.stop)
+    assert caught.value.code is FaultCode.unavailable
+    for opened in (database.transaction("default"), database.owner()):
+        with pytest.raises(Fault) as fault:
+            async with opened:
+                pass
+        assert (fault.value.code, fault.value.next) == (FaultCode.unavailable, "retry")
+
+    await asyncio.to_thread(cluster.start)
+    async with database.transaction("default") as conn:
+        assert await conn.fetchval("select array_agg(id) from patient") == ["p"]
+    async with database.owner() as conn:
+        assert await conn.fetchval("select count(*) from patient") == 1
+    await database.close()
+
+
+async def test_connecting_to_nobody_is_unavailable(tmp_path: Path) -> None:
+    with pytest.raises(Fault) as fault:
+        await Database.connect(f"postgresql://postgres@/postgres?host={tmp_path}")
+    assert fault.value.code is FaultCode.unavailable
+
+
+async def test_connecting_says_what_must_be_set_up(database_url: str, empty_database_url: str, plain_role: str) -> None:
+    with pytest.raises(DatabaseUnusable, match="does not exist"):
+        await Database.connect(in_database(database_url, "no_such_database"))
+    with pytest.raises(DatabaseUnusable, match="bonfire migrate"):
+        await Database.connect(empty_database_url)
+    with pytest.raises(DatabaseUnusable, match="grant bonfire_app"):
+        await Database.connect(as_role(database_url, plain_role))

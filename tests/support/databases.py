@@ -12,6 +12,12 @@ def in_database(url: str, name: str) -> str:
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
+def as_role(url: str, role: str) -> str:
+    """`url` with another role's name."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{role}@{parts.netloc.rpartition('@')[2]}"))
+
+
 def create_database(cluster: str, name: str, template: str = "template0") -> None:
     """A new database, a copy of `template`, which nobody may be connected to."""
     with psycopg.connect(cluster, autocommit=True) as connection:

@@ -43,27 +43,47 @@ _UNAVAILABLE = (
 )
 
 
+_IS_MIGRATED = """
+select exists (
+  select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+  where n.nspname = 'bonfire' and c.relname = 'migration'
+)
+"""
+
+
 class DatabaseUnusable(Exception):
     """This database can't serve bonfire as it is; the message says why and what to do. Trying again does not help."""
 
 
 class _TenantTransaction(Transaction):  # type: ignore[misc]  # asyncpg comes without types
-    """A transaction whose BEGIN carries more statements with it, in the same round trip."""
+    """An outermost transaction whose BEGIN carries more statements with it, in the same round trip, and whose COMMIT
+    must be one: Postgres answers the COMMIT of a transaction that has failed with a ROLLBACK, and no error.
+
+    The underscored fields are asyncpg's own, set as its Transaction sets them, so that savepoints nest in this one
+    as usual. asyncpg's version is pinned, and tests cover each field.
+    """
 
     def __init__(self, connection: asyncpg.Connection, begin: str) -> None:
         super().__init__(connection, None, False, False)
         self._begin = begin
 
     async def start(self) -> None:
-        # As asyncpg's own start() of an outermost transaction, so that savepoints nest in it as usual. The fields
-        # are not public: asyncpg's version is pinned, and a test covers each of them.
         self._connection._top_xact = self
-        try:
-            await self._connection.execute(self._begin)
-        except BaseException:
-            self._state = TransactionState.FAILED
-            raise
-        self._state = TransactionState.STARTED
+        await self._run(self._begin, TransactionState.STARTED)
+
+    async def commit(self) -> None:
+        self._connection._top_xact = None
+        if await self._run("commit", TransactionState.COMMITTED) != "COMMIT":
+            raise Fault(
+                FaultCode.internal,
+                "Nothing was written: a statement failed, and its error was passed over.",
+            )
+
+    async def _run(self, statements: str, then: TransactionState) -> str:
+        self._state = TransactionState.FAILED
+        tag: str = await self._connection.execute(statements)
+        self._state = then
+        return tag
 
 
 class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg comes without types
@@ -134,13 +154,13 @@ class Database:
             try:
                 yield connection
             except BaseException:
-                if not connection.is_closed():
+                if not _is_gone(connection):
                     await transaction.rollback()
                 raise
             await transaction.commit()
         except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE) as error:
             # A caller's own OSError is none of ours: only a connection that is gone makes it one.
-            if isinstance(error, _UNAVAILABLE) or connection.is_closed():
+            if isinstance(error, _UNAVAILABLE) or _is_gone(connection):
                 raise _unavailable() from error
             raise
         finally:
@@ -154,7 +174,7 @@ class Database:
         try:
             yield connection
         except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE) as error:
-            if isinstance(error, _UNAVAILABLE) or connection.is_closed():
+            if isinstance(error, _UNAVAILABLE) or _is_gone(connection):
                 raise _unavailable() from error
             raise
         finally:
@@ -193,8 +213,11 @@ class Database:
     async def _check(self) -> None:
         async with self.owner() as connection:
             version = connection.get_server_version()
+            migrated = await connection.fetchval(_IS_MIGRATED)
         if version.major < OLDEST_SERVER:
             raise DatabaseUnusable(f"this server is Postgres {version.major}; bonfire needs {OLDEST_SERVER} or newer")
+        if not migrated:
+            raise DatabaseUnusable("this database was never migrated: run `bonfire migrate`")
         try:
             async with self.transaction("default", readonly=True):
                 pass
@@ -202,8 +225,6 @@ class Database:
             raise DatabaseUnusable(
                 f"the connecting role may not act as {APP_ROLE}: let an administrator grant {APP_ROLE} to it"
             ) from error
-        except asyncpg.InvalidParameterValueError as error:
-            raise DatabaseUnusable("this database was never migrated: run `bonfire migrate`") from error
 
 
 def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
@@ -220,6 +241,14 @@ def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
         f"set local role {APP_ROLE};"
         f"set local bonfire.tenant to {quote_literal(tenant)}"
     )
+
+
+def _is_gone(connection: asyncpg.Connection) -> bool:
+    try:
+        return bool(connection.is_closed())
+    except asyncpg.InterfaceError:
+        # The pool has taken a dead connection back already.
+        return True
 
 
 def _unavailable() -> Fault:
