@@ -13,12 +13,12 @@ _log = logging.getLogger(__name__)
 SourceSetting = Literal["auto", "wal", "listen"]
 
 
-async def choose(url: str, setting: SourceSetting, timing: Timing) -> ChangeSource:
+async def choose_source(setting: SourceSetting, *, url: str, timing: Timing) -> ChangeSource:
     """A source for the database at `url`, not started yet. The log says which one, and why.
 
-    `auto` tries whether the WAL can be read, and takes LISTEN where only other settings of the database would help. What
-    passes by itself (a database that is away or full) raises SourceUnavailable: who came up a moment too early should not
-    cost the writers for good. A forced source is not tried here; `start` fails where it can't be had.
+    `auto` tries whether the WAL can be read, and takes LISTEN where only other settings of the database would help.
+    What passes by itself (a database that is away or full) raises SourceUnavailable: who came up a moment too early
+    should not cost the writers for good. A forced source is not tried here; `start` fails where it can't be had.
     """
     match setting:
         case "wal":

@@ -131,6 +131,8 @@ class ListenSource:
                 if str(error) != said:
                     _log.warning("the change stream can't be taken up again yet: %s", error)
                     said = str(error)
+            except Exception:
+                _log.exception("taking the change stream up again failed")
             else:
                 _log.info("the change stream goes on, after %d attempts", attempt)
                 self._watermark_due = True

@@ -105,7 +105,7 @@ class OutboxConnection:
             if self._timing.monotonic() - told >= _TELL_EVERY:
                 told = self._timing.monotonic()
                 _log.warning(
-                    "the outbox can be read when older transactions end; the oldest is open since %.0f s", age or 0
+                    "the outbox waits for older transactions to end; the oldest is open since %.0f s", age or 0
                 )
             await self._timing.sleep(_LOOK_EVERY)
 

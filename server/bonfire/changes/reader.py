@@ -60,12 +60,12 @@ class Reader:
 
     def nudge(self, position: int) -> None:
         """See to it that the sink hears of `position` soon."""
-        if position <= self._told or self.finished.done():
+        if position <= max(self._told, self._target) or self.finished.done():
             return
-        self._target = max(self._target, position)
-        if self._asked:
-            self._ask_again = True
-        else:
+        self._target = position
+        # Twice: the first answer may come from just before the server has read what is there to be read.
+        self._ask_again = True
+        if not self._asked:
             self._ask()
         if self._pursuit is None or self._pursuit.done():
             self._pursuit = self._spawn(self._pursue())
@@ -113,7 +113,8 @@ class Reader:
             self._walsender.send_status(position)
         if self._ask_again and not self._asked:
             self._ask_again = False
-            self._ask()
+            if self._told < self._target:
+                self._ask()
 
     def ended(self, reason: str) -> None:
         if not self.finished.done():

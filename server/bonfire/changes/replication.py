@@ -72,8 +72,8 @@ class ReplicationSource:
             reason = await reader.finished
             _log.warning("the change stream ended: %s", reason)
             sink.down(reason)
-            self._reader = None
             await reader.close()
+            self._reader = None
             reader = await self._open_again(sink)
             sink.gap("the change stream was cut, and commits may have been missed")
             sink.up(reader.position)
@@ -92,6 +92,8 @@ class ReplicationSource:
                 if str(error) != said:
                     _log.warning("the change stream can't be taken up again yet: %s", error)
                     said = str(error)
+            except Exception:
+                _log.exception("taking the change stream up again failed")
             else:
                 _log.info("the change stream goes on from a new place, after %d attempts", attempt)
                 return reader

@@ -141,6 +141,8 @@ class Walsender:
                 if length <= 0:
                     break
                 receiver.frame(data)
+                if self._receiver is None:
+                    return
             receiver.drained()
         except psycopg.Error as error:
             self._end(_reason(error))
