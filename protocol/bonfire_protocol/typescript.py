@@ -18,7 +18,7 @@ _PRIMITIVES = {"string": "string", "integer": "number", "number": "number", "boo
 def declaration(name: str, schema: Schema) -> str:
     """`schema` as an exported interface (an object with named fields) or type alias called `name`."""
     head = comment(schema.get("description"))
-    if "properties" in schema:
+    if schema.get("properties"):
         return f"{head}export interface {name} {_fields(schema, '')}\n"
     return f"{head}export type {name} = {type_of(schema)};\n"
 
