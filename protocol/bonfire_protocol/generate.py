@@ -141,7 +141,7 @@ def _without_prose(schema: Any) -> Any:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m bonfire_protocol.generate", description=(__doc__ or "").split(":")[0]
+        prog="python -m bonfire_protocol.generate", description="Write what is derived from the frames."
     )
     parser.add_argument("--check", action="store_true", help="change nothing; fail when something is stale")
     parser.add_argument("--relock", action="store_true", help="accept a changed wire at the same, unreleased version")

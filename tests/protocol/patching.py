@@ -1,4 +1,4 @@
-"""What a client does with the parts of a transition: the other half of what the server sends, written once for tests."""
+"""What a client does with the parts of a transition: the other half of what the server sends, for tests."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,6 +1,5 @@
 """What is generated from the frames is fresh, and the lock holds."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -14,7 +13,7 @@ from bonfire_protocol.up import UpFrame
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tree of its own to write to."""
     for folder in ("protocol/schema", "client-js/src"):
         (tmp_path / folder).mkdir(parents=True)
