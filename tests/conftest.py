@@ -6,11 +6,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
+from bonfire.store.cluster import VERSION, Cluster
 from bonfire.store.embedded import EmbeddedPostgres
 from bonfire.store.migrate import migrate
 from bonfire.store.pool import Database
@@ -21,10 +23,14 @@ TEMPLATE = "bonfire_template"
 _numbers = itertools.count(1)
 
 
-def _quick_folder() -> Path | None:
-    """Memory, where there is plenty: a test's database is a copy of 2,500 small files."""
+def _quick_folder() -> Path:
+    """A new folder, in memory where there is plenty of it: a test's database is a copy of 2,500 small files."""
     memory = Path("/dev/shm")
-    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30 else None
+    plenty = memory.is_dir() and shutil.disk_usage(memory).free > 4 * 2**30
+    folder = Path(tempfile.mkdtemp(prefix="bonfire-test-", dir=memory if plenty else None))
+    # Under root, Postgres runs as another account, which must get through.
+    folder.chmod(0o711)
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +44,7 @@ def cluster() -> Iterator[str]:
     if given:
         yield given
         return
-    folder = Path(tempfile.mkdtemp(prefix="bonfire-test-", dir=_quick_folder()))
+    folder = _quick_folder()
     postgres = EmbeddedPostgres()
     try:
         url = postgres.start(folder)
@@ -53,6 +59,19 @@ def cluster() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def own_cluster() -> Iterator[Cluster]:
+    """A new embedded Postgres, running, for tests that stop it, or that want the only one to use it."""
+    folder = _quick_folder()
+    postgres = EmbeddedPostgres()
+    try:
+        postgres.start(folder)
+        yield Cluster(folder / f"postgres-{VERSION}")
+    finally:
+        postgres.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def template(cluster: str) -> str:
     """The name of a migrated database from which others are copied: much faster than migrating each."""
@@ -62,22 +81,26 @@ def template(cluster: str) -> str:
     return TEMPLATE
 
 
+@contextmanager
+def _fresh_database(cluster: str, template: str = "template0") -> Iterator[str]:
+    name = f"bonfire_test_{os.getpid()}_{next(_numbers)}"
+    create_database(cluster, name, template)
+    yield in_database(cluster, name)
+    drop_database(cluster, name)
+
+
 @pytest.fixture
 def empty_database_url(cluster: str) -> Iterator[str]:
     """The URL of a fresh database with nothing in it."""
-    name = f"bonfire_test_{os.getpid()}_{next(_numbers)}"
-    create_database(cluster, name)
-    yield in_database(cluster, name)
-    drop_database(cluster, name)
+    with _fresh_database(cluster) as url:
+        yield url
 
 
 @pytest.fixture
 def database_url(cluster: str, template: str) -> Iterator[str]:
     """The URL of a fresh migrated database; it connects as its owner, a superuser."""
-    name = f"bonfire_test_{os.getpid()}_{next(_numbers)}"
-    create_database(cluster, name, template)
-    yield in_database(cluster, name)
-    drop_database(cluster, name)
+    with _fresh_database(cluster, template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -60,12 +60,15 @@ async def test_nothing_touched_is_empty(database: Database) -> None:
 
 
 async def test_what_rolled_back_was_not_done(database: Database) -> None:
-    with pytest.raises(RuntimeError):
+    async def fail() -> None:
         async with database.transaction("default") as conn:
             await mutations.begin(conn, "m", b"1")
             await resources.create(conn, "Patient", "{}")
             await mutations.finish(conn, "m", b"1", b"lost")
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
     assert await do(database) != b"lost"
     assert await patients(database) == 1
 
@@ -96,13 +99,17 @@ async def test_of_two_at_once_the_second_waits_and_gets_the_first_answer(databas
 
 
 async def test_of_two_at_once_the_second_does_it_when_the_first_fails(database: Database) -> None:
-    with pytest.raises(RuntimeError):
+    async def fail(second: list[asyncio.Task[bytes]]) -> None:
         async with database.transaction("default") as conn:
             await mutations.begin(conn, "m", b"1")
-            second = asyncio.create_task(do(database))
+            second.append(asyncio.create_task(do(database)))
             await somebody_waits(database)
             raise RuntimeError
-    assert await second
+
+    waiting: list[asyncio.Task[bytes]] = []
+    with pytest.raises(RuntimeError):
+        await fail(waiting)
+    assert await waiting[0]
     assert await patients(database) == 1
 
 
@@ -113,14 +120,17 @@ async def test_many_at_once(database: Database) -> None:
 
 
 async def test_a_snapshot_older_than_the_first_answer_is_told_to_run_again(database: Database) -> None:
-    async with database.transaction("default", isolation="repeatable_read") as conn:
-        await conn.fetchval("select 1")
-        first = await do(database)
-        assert await mutations.begin(conn, "m", b"1") is None
-        await resources.create(conn, "Patient", "{}")
-        with pytest.raises(asyncpg.SerializationError):
+    async def late() -> None:
+        async with database.transaction("default", isolation="repeatable_read") as conn:
+            await conn.fetchval("select 1")
+            await do(database)
+            assert await mutations.begin(conn, "m", b"1") is None
+            await resources.create(conn, "Patient", "{}")
             await mutations.finish(conn, "m", b"1", b"twice")
-    assert await do(database) == first
+
+    with pytest.raises(asyncpg.SerializationError):
+        await late()
+    assert await do(database) != b"twice"
     assert await patients(database) == 1
 
 

@@ -1,7 +1,6 @@
 """The pool: transactions bound to a tenant, faults, and restarts of the server."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
@@ -9,7 +8,6 @@ import pytest
 
 from bonfire.store import resources
 from bonfire.store.cluster import Cluster
-from bonfire.store.embedded import EmbeddedPostgres
 from bonfire.store.migrate import migrate
 from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire_protocol.faults import Fault, FaultCode
@@ -26,33 +24,43 @@ async def test_a_transaction_runs_as_the_app_role_in_its_tenant(database: Databa
 async def test_it_commits_at_the_end_and_rolls_back_when_the_block_raises(database: Database) -> None:
     async with database.transaction("default") as conn:
         await resources.create(conn, "Patient", "{}", id="kept")
-    with pytest.raises(RuntimeError):
+
+    async def fail() -> None:
         async with database.transaction("default") as conn:
             await resources.create(conn, "Patient", "{}", id="dropped")
             raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        await fail()
     async with database.transaction("default") as conn:
         assert await resources.read(conn, "Patient", "kept") is not None
         assert await resources.read(conn, "Patient", "dropped") is None
 
 
 async def test_a_failed_transaction_never_passes_for_a_committed_one(database: Database) -> None:
-    with pytest.raises(Fault) as fault:
+    async def pass_over_an_error() -> None:
         async with database.transaction("default") as conn:
             await resources.create(conn, "Patient", "{}", id="p")
             with pytest.raises(asyncpg.DivisionByZeroError):
                 await conn.execute("select 1 / 0")
+
+    with pytest.raises(Fault) as fault:
+        await pass_over_an_error()
     assert fault.value.code is FaultCode.internal
     async with database.transaction("default") as conn:
         assert await resources.read(conn, "Patient", "p") is None
 
 
 async def test_savepoints_nest(database: Database) -> None:
+    async def fail(conn: asyncpg.Connection) -> None:
+        async with conn.transaction():
+            await resources.create(conn, "Patient", "{}", id="inner")
+            await conn.execute("select 1 / 0")
+
     async with database.transaction("default") as conn:
         await resources.create(conn, "Patient", "{}", id="outer")
         with pytest.raises(asyncpg.DivisionByZeroError):
-            async with conn.transaction():
-                await resources.create(conn, "Patient", "{}", id="inner")
-                await conn.execute("select 1 / 0")
+            await fail(conn)
         async with conn.transaction():
             await resources.create(conn, "Patient", "{}", id="second")
     async with database.transaction("default") as conn:
@@ -134,12 +142,16 @@ async def test_the_owner_is_bound_by_no_tenant(database: Database) -> None:
 async def test_serialization_failures_come_as_they_are(database: Database) -> None:
     async with database.transaction("default") as conn:
         await resources.create(conn, "Patient", "{}", id="p")
-    with pytest.raises(asyncpg.SerializationError):
+
+    async def write_after_another() -> None:
         async with database.transaction("default", isolation="repeatable_read") as conn:
             await resources.read(conn, "Patient", "p")
             async with database.transaction("default") as other:
                 await resources.update(other, "Patient", "p", "{}")
             await resources.update(conn, "Patient", "p", "{}")
+
+    with pytest.raises(asyncpg.SerializationError):
+        await write_after_another()
 
 
 async def test_a_callers_own_error_is_not_taken_for_a_lost_database(database: Database) -> None:
@@ -159,13 +171,16 @@ async def test_busy_when_no_connection_gets_free(database_url: str) -> None:
 
 
 async def test_a_connection_cut_in_the_middle_is_unavailable_and_the_next_one_works(database: Database) -> None:
-    with pytest.raises(Fault) as fault:
+    async def lose_the_connection() -> None:
         async with database.transaction("default") as conn:
             await resources.create(conn, "Patient", "{}", id="p")
             pid = await conn.fetchval("select pg_backend_pid()")
             async with database.owner() as owner:
                 await owner.fetchval("select pg_terminate_backend($1, 5000)", pid)
             await resources.create(conn, "Patient", "{}", id="q")
+
+    with pytest.raises(Fault) as fault:
+        await lose_the_connection()
     assert (fault.value.code, fault.value.next) == (FaultCode.unavailable, "retry")
     async with database.transaction("default") as conn:
         assert await conn.fetchval("select count(*) from patient") == 0
@@ -184,26 +199,20 @@ async def test_connections_that_died_while_idle_are_replaced_unnoticed(database:
         await resources.create(conn, "Patient", "{}", id="p")
 
 
-@pytest.fixture
-def own_cluster(tmp_path: Path) -> Iterator[tuple[str, Cluster]]:
-    """A Postgres to stop and start at will, and what stops it."""
-    postgres = EmbeddedPostgres()
-    url = postgres.start(tmp_path)
-    yield url, Cluster(tmp_path / "postgres-18")
-    postgres.stop()
-
-
-async def test_the_pool_outlives_a_restart_of_postgres(own_cluster: tuple[str, Cluster]) -> None:
-    url, cluster = own_cluster
+async def test_the_pool_outlives_a_restart_of_postgres(own_cluster: Cluster) -> None:
+    url, cluster = own_cluster.url, own_cluster
     await migrate(url)
     database = await Database.connect(url, min_size=4)
     async with database.transaction("default") as conn:
         await resources.create(conn, "Patient", "{}", id="p")
 
-    with pytest.raises(Fault) as caught:
+    async def lose_the_server() -> None:
         async with database.transaction("default") as conn:
             await resources.create(conn, "Patient", "{}", id="lost")
             await asyncio.to_thread(cluster.stop)
+
+    with pytest.raises(Fault) as caught:
+        await lose_the_server()
     assert caught.value.code is FaultCode.unavailable
     for opened in (database.transaction("default"), database.owner()):
         with pytest.raises(Fault) as fault:

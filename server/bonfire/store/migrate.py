@@ -108,5 +108,6 @@ async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> No
                 migration.checksum,
             )
     except asyncpg.PostgresError as error:
-        hint = f" {error.hint}" if error.hint else ""
-        raise MigrationError(f"migration {migration.name} failed: {error}.{hint}") from error
+        # Not str(error): its DETAIL may show a row.
+        hint = f". {error.hint}" if error.hint else ""
+        raise MigrationError(f"migration {migration.name} failed: {error.message}{hint}") from error
