@@ -1,0 +1,92 @@
+-- projection: the rows that a source gives a model, whether they belong or not (`keep`); `offset 0` keeps each expression to one evaluation.
+select q.tenant, q.id, {{kept}} as keep{{checked}}
+from (
+  select r.tenant, {{id}} as id, ({{where}}
+  ) is true as belongs{{raw}}
+  from {{rows}} r{{scope}}
+  offset 0
+) q
+
+-- row_json: a row as messages and snapshots spell it.
+(select row_to_json(j)::text from (select {{id}} as id, {{fields}}) j)
+
+-- kept: the rows that belong.
+select {{columns}} from ({{rows}}) p where p.keep
+
+-- candidates: all rows of all groups of a latest-per-key model.
+select true as keep, {{columns}} from {{table}}
+
+-- table: a model's table, still without indexes.
+create table {{build}} (tenant text collate "C" not null, id text collate "C" not null{{columns}})
+with (fillfactor = 90)
+
+-- fill: the rows that belong, from one source.
+insert into {{table}} ({{columns}}) select {{columns}} from ({{projection}}) p where p.keep
+
+-- latest: of rows that are there several times a group, the first of each group.
+select distinct on (p.tenant, p.group_id) p.tenant, p.group_id as id, true as keep{{columns}}
+from (select c.*, {{group_id}} as group_id from ({{rows}}) c where c.keep) p
+order by p.tenant, p.group_id, {{order}}
+
+-- snapshot: the rows under the key $1, in order, at most $2, as the messages spell them.
+select {{row}} as row
+from {{table}} t
+where t.tenant = bonfire.current_tenant() and {{key}}
+order by {{order}}
+limit $2::bigint
+
+-- differences: rows of a table that are not as the source gives them, one row a difference, with the number of all.
+select coalesce(t.tenant, p.tenant) as tenant, coalesce(t.id, p.id) as id,
+       case when t.id is null then 'missing' when p.id is null then 'extra' else 'different' end as kind,
+       count(*) over () as total
+from {{table}} t
+full join ({{rows}}) p on p.tenant = t.tenant and p.id = t.id
+where t.id is null or p.id is null or {{differs}}
+order by 1, 2
+limit $1
+
+-- installed_models: the read models as they are installed.
+select name, fingerprint, sources from bonfire.read_model
+
+-- installed_sources: the tables whose triggers are generated.
+select source, fingerprint from bonfire.read_source
+
+-- note_model: a model is installed.
+insert into bonfire.read_model (name, fingerprint, sources, rows) values ($1, $2, $3, $4)
+on conflict (name) do update
+set fingerprint = excluded.fingerprint, sources = excluded.sources, rows = excluded.rows, built_at = clock_timestamp()
+
+-- forget_model: a model is no more.
+delete from bonfire.read_model where name = $1
+
+-- forget_groups: nobody takes turns on a model's groups any more.
+delete from bonfire.read_group where model = $1
+
+-- note_source: a source's triggers are generated.
+insert into bonfire.read_source (source, fingerprint) values ($1, $2)
+on conflict (source) do update set fingerprint = excluded.fingerprint
+
+-- forget_source: a source has no generated triggers any more.
+delete from bonfire.read_source where source = $1
+
+-- reset: the live engine reads these models afresh.
+select bonfire.emit(json_build_object('reset', $1::text[])::text)
+
+-- finish_table: the table's key, its readers and their tenant; then it takes the place of the old one.
+alter table {{build}} add primary key (tenant, id);
+{{indexes}}
+analyze {{build}};
+alter table {{build}} enable row level security;
+create policy tenant on {{build}} for select using (tenant = bonfire.current_tenant());
+grant select on {{build}} to bonfire_app;
+comment on table {{build}} is {{description}};
+drop table if exists {{table}};
+alter table {{build}} set schema read
+
+-- finish_candidates: the key and the order of a latest-per-key model's candidates.
+alter table {{table}} add primary key (tenant, id);
+create index on {{table}} ({{terms}});
+analyze {{table}}
+
+-- list_index: the order of the model's lists.
+create index on {{build}} ({{terms}});
