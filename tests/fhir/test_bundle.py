@@ -1,6 +1,7 @@
 """Transactions and batches taken apart."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from bonfire.fhir.bundle import (
     Read,
     Search,
     Update,
-    conditions,
+    conditional_creates,
+    conditional_references,
     in_order,
-    kind_of,
     parse_entry,
     refuse_overlaps,
     rename_links,
@@ -100,7 +101,7 @@ def test_the_same_resource_twice_is_refused() -> None:
     refuse_overlaps([entry("GET", "Patient/p", index=0), entry("PUT", "Patient/p", PATIENT, index=1)])
 
 
-def test_conditions_are_all_that_must_be_looked_up() -> None:
+def test_conditions_are_told_apart() -> None:
     encounter = {
         "resourceType": "Encounter",
         "participant": [{"individual": {"reference": "Practitioner?identifier=npi|1"}}] * 2,
@@ -109,41 +110,33 @@ def test_conditions_are_all_that_must_be_looked_up() -> None:
         entry("POST", "Encounter", encounter, ifNoneExist="identifier=a|b"),
         entry("PUT", "Encounter/e", encounter | {"id": "e"}, index=1),
     ]
-    assert conditions(entries) == [
-        parse_query("Encounter", "identifier=a|b"),
-        parse_query("Practitioner", "identifier=npi|1"),
-    ]
+    assert conditional_creates(entries) == [parse_query("Encounter", "identifier=a|b")]
+    assert conditional_references(entries) == [parse_query("Practitioner", "identifier=npi|1")]
+
+
+def test_a_conditional_reference_that_asks_for_more_is_refused_by_element() -> None:
+    resource = {"resourceType": "Observation", "subject": {"reference": "Patient?name=x"}}
+    with pytest.raises(Refusal) as raised:
+        conditional_references([entry("POST", "Observation", resource)])
+    assert raised.value.field == "Bundle.entry[0].resource.subject.reference"
 
 
 def test_a_conditional_reference_must_find_one_resource() -> None:
     criteria = parse_query("Practitioner", "identifier=npi|1")
-
-    def resource() -> dict[str, Any]:
-        return {"resourceType": "Observation", "performer": [{"reference": "Practitioner?identifier=npi|1"}]}
-
-    found = resource()
-    rename_links(entry("POST", "Observation", found), found, {}, {criteria: ["x"]})
-    assert found["performer"][0]["reference"] == "Practitioner/x"
+    resource = {"resourceType": "Observation", "performer": [{"reference": "Practitioner?identifier=npi|1"}]}
+    observation = entry("POST", "Observation", resource)
+    assert rename_links(observation, {}, {criteria: ["x"]}) == []
+    assert resource["performer"] == [{"reference": "Practitioner/x"}]
     for matches, code in (([], "not-found"), (["x", "y"], "multiple-matches")):
-        unresolved = resource()
-        with pytest.raises(Refusal) as raised:
-            rename_links(entry("POST", "Observation", unresolved), unresolved, {}, {criteria: matches})
-        assert [(issue.code, issue.expression) for issue in raised.value.issues] == [
+        assert [(issue.code, issue.expression) for issue in rename_links(observation, {}, {criteria: matches})] == [
             (code, "Bundle.entry[0].resource.performer[0].reference")
         ]
 
 
-def test_a_reference_to_no_entry_is_refused_by_element() -> None:
+def test_a_reference_to_no_entry_is_an_issue_unless_the_resource_came_alone() -> None:
     resource = {"resourceType": "Observation", "subject": {"reference": "urn:uuid:nobody"}}
-    with pytest.raises(Refusal) as raised:
-        rename_links(entry("POST", "Observation", resource), resource, {"urn:uuid:x": "Patient/1"}, {})
-    assert raised.value.field == "Bundle.entry[0].resource.subject.reference"
-    assert "nobody" not in raised.value.message
-
-
-def test_only_transactions_and_batches_are_taken() -> None:
-    assert kind_of({"type": "transaction"}) == "transaction"
-    assert kind_of({"type": "batch"}) == "batch"
-    for other in ("collection", "searchset", None):
-        with pytest.raises(Refusal):
-            kind_of({"type": other})
+    observation = entry("POST", "Observation", resource)
+    issues = rename_links(observation, {"urn:uuid:x": "Patient/1"}, {})
+    assert [issue.expression for issue in issues] == ["Bundle.entry[0].resource.subject.reference"]
+    assert "nobody" not in issues[0].details
+    assert rename_links(replace(observation, lone=True), {}, {}) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bonfire.fhir.criteria import Criteria, Token, parse_conditional, parse_query
+from bonfire.fhir.criteria import Brought, Criteria, Token, parse_conditional, parse_query
 from bonfire.fhir.outcome import Refusal
 
 
@@ -47,3 +47,37 @@ def test_a_conditional_reference_is_told_from_other_links() -> None:
     assert parse_conditional("Practitioner?identifier=s|v", "x") == parse_query("Practitioner", "identifier=s|v")
     for link in ("Practitioner/1", "urn:uuid:x?y", "#a", "Nobody?identifier=s|v", "http://x/Patient?identifier=1"):
         assert parse_conditional(link, "x") is None
+
+
+@pytest.mark.parametrize(
+    ("query", "met"),
+    [
+        ("identifier=s|1", True),
+        ("identifier=1", True),
+        ("identifier=t|2,s|1", True),
+        ("identifier=s|1&identifier=|2", True),
+        ("identifier=s|2", False),
+        ("identifier=|1", False),
+        ("identifier=s|1&identifier=3", False),
+        ("_id=p", True),
+        ("_id=q&identifier=1", False),
+    ],
+)
+def test_what_is_brought_is_found_by_the_same_criteria(query: str, met: bool) -> None:
+    brought = Brought()
+    brought.add("Patient", "p", {"identifier": [{"system": "s", "value": "1"}, {"value": "2"}]})
+    brought.add("Person", "p", {"identifier": [{"system": "s", "value": "1"}]})
+    assert brought.meeting(parse_query("Patient", query)) == ({"p"} if met else set())
+
+
+def test_a_type_with_a_single_identifier_is_brought_too() -> None:
+    brought = Brought()
+    brought.add("Bundle", "b", {"identifier": {"system": "s", "value": "1"}})
+    assert brought.meeting(parse_query("Bundle", "identifier=s|1")) == {"b"}
+    assert brought.others("Bundle", ["a", "b"]) == {"a"}
+
+
+def test_equal_criteria_have_equal_keys() -> None:
+    one, other = parse_query("Patient", "identifier=a|b,c|d"), parse_query("Patient", "identifier=c|d,a|b")
+    assert (one, one.key) == (other, other.key)
+    assert one.key != parse_query("Person", "identifier=a|b,c|d").key

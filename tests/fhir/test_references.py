@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from bonfire.fhir.references import FullUrl, references, relink, renamer
+from bonfire.fhir.references import FullUrl, links, renamer
 
 URN = "urn:uuid:11111111-1111-1111-1111-111111111111"
 
 
 def renamed(resource: dict[str, Any], targets: dict[str, str], full_url: str | None = None) -> dict[str, Any]:
     copy = deepcopy(resource)
-    relink(copy, renamer(targets, full_url))
+    for link in links(copy):
+        link.spell(renamer(targets, full_url))
     return copy
 
 
@@ -75,18 +76,35 @@ def test_a_relative_link_means_the_entry_under_the_same_base(link: str, full_url
     assert after["subject"]["reference"] == expected
 
 
-def test_references_are_told_with_their_place() -> None:
+def test_links_can_be_renamed_again_with_other_ids() -> None:
+    resource: dict[str, Any] = {
+        "resourceType": "Observation",
+        "text": {"status": "generated", "div": f'<div><a href="{URN}">x</a></div>'},
+        "subject": {"reference": URN},
+    }
+    found = links(resource)
+    for target in ("Patient/1", "Patient/2"):
+        for link in found:
+            link.spell(renamer({URN: target}, None))
+        assert resource["subject"]["reference"] == target
+        assert resource["text"]["div"] == f'<div><a href="{target}">x</a></div>'
+    found[-1].point_to("Patient/3")
+    assert resource["subject"]["reference"] == "Patient/3"
+
+
+def test_links_are_told_with_their_place() -> None:
     resource = {
         "resourceType": "Observation",
         "subject": {"reference": "Patient/1"},
         "performer": [{"display": "x"}, {"reference": "Practitioner/1"}],
         "contained": [{"resourceType": "Patient", "generalPractitioner": [{"reference": "#x"}]}],
     }
-    assert [(each.path, each.target) for each in references(resource)] == [
+    assert [(each.path, each.value) for each in links(resource)] == [
         ("Observation.subject.reference", "Patient/1"),
         ("Observation.performer[1].reference", "Practitioner/1"),
         ("Observation.contained[0].generalPractitioner[0].reference", "#x"),
     ]
+    assert links(resource, "Bundle.entry[2].resource")[0].path == "Bundle.entry[2].resource.subject.reference"
 
 
 def test_what_is_no_valid_resource_has_the_links_that_it_has() -> None:
@@ -102,8 +120,7 @@ def test_what_is_no_valid_resource_has_the_links_that_it_has() -> None:
         },
     ]
     for resource in nonsense:
-        assert list(references(resource)) == []
-        assert renamed(resource, {URN: "x"}) == resource
+        assert links(resource) == []
 
 
 def test_a_full_url_in_its_parts() -> None:

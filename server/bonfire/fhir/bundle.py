@@ -1,11 +1,11 @@
 """A transaction or batch Bundle, taken apart: what each entry asks for, in which order, and how links are renamed.
 
-Pure: ids are given out and conditions are looked up by the caller, who then asks for the links to be renamed.
+Pure: ids are given out and conditions are looked up by the caller, who then has the links renamed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, assert_never
+from typing import Any, assert_never
 from urllib.parse import parse_qsl, urlsplit
 
 from bonfire.fhir.criteria import Criteria, parse_conditional, parse_criteria, parse_query
@@ -13,18 +13,20 @@ from bonfire.fhir.definitions.primitives import is_id
 from bonfire.fhir.definitions.structure import resource_structures
 from bonfire.fhir.etag import parse_etag
 from bonfire.fhir.outcome import Issue, Refusal
-from bonfire.fhir.references import references, relink, renamer
+from bonfire.fhir.references import Link, links, renamer
 
-BundleKind = Literal["transaction", "batch"]
+_URNS = ("urn:uuid:", "urn:oid:")
 
 
 @dataclass(frozen=True, slots=True)
 class Create:
-    """POST `resource_type`: make `resource`, unless `unless` finds one already (ifNoneExist)."""
+    """POST `resource_type`: make `resource`, unless `unless` finds one already (ifNoneExist). `id` is the id that it
+    gets; a new one, where that is None."""
 
     resource_type: str
     resource: dict[str, Any]
     unless: Criteria | None = None
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,31 +69,26 @@ Operation = Create | Update | Delete | Read | Search
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Entry number `index` of the Bundle, counted from 0."""
+    """Entry number `index` of the Bundle, counted from 0. `links` are those of the resource that it writes.
+
+    A `lone` entry is a request of its own: its resource may hold a urn: that only others know.
+    """
 
     index: int
-    full_url: str | None
     operation: Operation
+    full_url: str | None = None
+    links: Sequence[Link] = ()
+    lone: bool = False
 
     @property
     def place(self) -> str:
-        return entry_place(self.index)
+        """The entry's FHIRPath; empty for a lone one."""
+        return "" if self.lone else entry_place(self.index)
 
 
 def entry_place(index: int) -> str:
     """The FHIRPath of an entry."""
     return f"Bundle.entry[{index}]"
-
-
-def kind_of(bundle: Mapping[str, Any]) -> BundleKind:
-    """Whether a valid Bundle is a transaction or a batch; Refusal for any other."""
-    match bundle.get("type"):
-        case "transaction":
-            return "transaction"
-        case "batch":
-            return "batch"
-        case _:
-            raise Refusal.of("A Bundle of type transaction or batch is expected", "value", expression="Bundle.type")
 
 
 def parse_entry(index: int, entry: Mapping[str, Any]) -> Entry:
@@ -100,7 +97,9 @@ def parse_entry(index: int, entry: Mapping[str, Any]) -> Entry:
     request = entry.get("request")
     if request is None:
         raise Refusal.of("request is missing", "required", expression=f"{place}.request")
-    return Entry(index, entry.get("fullUrl"), _operation(request, entry.get("resource"), place))
+    operation = _operation(request, entry.get("resource"), place)
+    written = operation.resource if isinstance(operation, Create | Update) else None
+    return Entry(index, operation, entry.get("fullUrl"), links(written, f"{place}.resource"))
 
 
 def refuse_overlaps(entries: Iterable[Entry]) -> None:
@@ -117,7 +116,7 @@ def refuse_overlaps(entries: Iterable[Entry]) -> None:
     for entry in entries:
         if entry.full_url is not None and not isinstance(entry.operation, Read | Search):
             note(entry.full_url, entry, "fullUrl")
-        if isinstance(entry.operation, Update | Delete):
+        if isinstance(entry.operation, Create | Update | Delete) and entry.operation.id is not None:
             note(f"{entry.operation.resource_type}/{entry.operation.id}", entry, "request.url")
     if issues:
         raise Refusal(issues)
@@ -129,63 +128,52 @@ def in_order(entries: Iterable[Entry]) -> list[Entry]:
     return sorted(entries, key=_order)
 
 
-def conditions(entries: Iterable[Entry]) -> list[Criteria]:
-    """Everything that has to be looked up before the links can be renamed: conditional references and creates.
+def conditional_creates(entries: Iterable[Entry]) -> list[Criteria]:
+    """The criteria of all conditional creates."""
+    operations = (entry.operation for entry in entries)
+    return [each.unless for each in operations if isinstance(each, Create) and each.unless is not None]
 
-    Refusal names each conditional reference that asks for more than `_id` and `identifier`.
+
+def conditional_references(entries: Iterable[Entry]) -> list[Criteria]:
+    """The criteria of all conditional references, each once. Refusal for one that asks for more than `_id` and
+    `identifier`."""
+    found = (
+        parse_conditional(link.value, link.path)
+        for entry in entries
+        for link in entry.links
+        if link.kind == "reference"
+    )
+    return list(dict.fromkeys(criteria for criteria in found if criteria is not None))
+
+
+def rename_links(entry: Entry, targets: Mapping[str, str], matches: Mapping[Criteria, Sequence[str]]) -> list[Issue]:
+    """Spell the links of the entry's resource anew: full URLs by `targets`, conditional references by `matches`.
+
+    The issues are the references that are left without a target: conditional ones that find no resource or several, and
+    a `urn:uuid:` or `urn:oid:` that no entry of the Bundle has.
     """
-    found: dict[Criteria, None] = {}
-    for entry in entries:
-        match entry.operation:
-            case Create(resource=resource, unless=unless):
-                if unless is not None:
-                    found[unless] = None
-                found |= dict.fromkeys(conditional_references(resource, entry.place))
-            case Update(resource=resource):
-                found |= dict.fromkeys(conditional_references(resource, entry.place))
-            case Delete() | Read() | Search():
-                pass
-            case _:
-                assert_never(entry.operation)
-    return list(found)
-
-
-def conditional_references(resource: dict[str, Any], place: str) -> list[Criteria]:
-    """The criteria of the conditional references in `resource`, which stands in the entry at `place`."""
-    found = (parse_conditional(each.target, _in_entry(place, each.path)) for each in references(resource))
-    return [criteria for criteria in found if criteria is not None]
-
-
-def rename_links(
-    entry: Entry, resource: dict[str, Any], targets: dict[str, str], matches: Mapping[Criteria, list[str]]
-) -> None:
-    """Rename the links of `resource`, in place: full URLs by `targets`, conditional references by `matches`.
-
-    Afterwards no reference waits for an entry. Refusal names each that found no resource or several, and each
-    `urn:uuid:` or `urn:oid:` that no entry of the Bundle has.
-    """
-    relink(resource, renamer(targets, entry.full_url))
+    rename = renamer(targets, entry.full_url)
     issues: list[Issue] = []
-    for reference in references(resource):
-        target, path = reference.target, _in_entry(entry.place, reference.path)
-        criteria = parse_conditional(target, path)
-        if criteria is not None:
-            ids = matches[criteria]
-            if len(ids) == 1:
-                reference.point_to(f"{criteria.resource_type}/{ids[0]}")
-            elif ids:
-                issues.append(Issue("multiple-matches", "The conditional reference finds several resources", path))
-            else:
-                issues.append(Issue("not-found", "The conditional reference finds no resource", path))
-        elif target.startswith(("urn:uuid:", "urn:oid:")):
-            issues.append(Issue("not-found", "No entry of the Bundle has the fullUrl that is referred to", path))
-    if issues:
-        raise Refusal(issues)
+    for link in entry.links:
+        criteria = parse_conditional(link.value, link.path) if link.kind == "reference" else None
+        if criteria is None:
+            link.spell(rename)
+            if _dangles(entry, link, targets):
+                issues.append(
+                    Issue("not-found", "No entry of the Bundle has the fullUrl that this refers to", link.path)
+                )
+        elif len(ids := matches[criteria]) == 1:
+            link.point_to(f"{criteria.resource_type}/{ids[0]}")
+        elif ids:
+            issues.append(Issue("multiple-matches", "The conditional reference finds several resources", link.path))
+        else:
+            issues.append(Issue("not-found", "The conditional reference finds no resource", link.path))
+    return issues
 
 
-def _in_entry(place: str, path: str) -> str:
-    # `Observation.subject.reference` of a resource in an entry is `Bundle.entry[3].resource.subject.reference`.
-    return f"{place}.resource{path[path.find('.') :]}"
+def _dangles(entry: Entry, link: Link, targets: Mapping[str, str]) -> bool:
+    urn = link.kind == "reference" and link.value.startswith(_URNS)
+    return urn and link.value not in targets and not entry.lone
 
 
 def _order(entry: Entry) -> tuple[int, str, str, int]:

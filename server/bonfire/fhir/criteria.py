@@ -6,8 +6,10 @@ silently ignored would answer with other people's records.
 """
 
 import re
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from bonfire.fhir.definitions.structure import resource_structures
@@ -35,6 +37,59 @@ class Criteria:
     resource_type: str
     ids: tuple[frozenset[str], ...] = ()
     identifiers: tuple[frozenset[Token], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Equal for equal criteria, in every process: what their lock is named after."""
+        ids = [sorted(group) for group in self.ids]
+        tokens = [sorted((token.system or "", token.value) for token in group) for group in self.identifiers]
+        return repr((self.resource_type, ids, tokens))
+
+    def met_by(self, id_: str, resource: Mapping[str, Any]) -> bool:
+        """Whether the resource of this type under `id_` is meant."""
+        found = _identifiers(resource)
+        return all(id_ in group for group in self.ids) and all(
+            any(_is(token, each) for token in group for each in found) for group in self.identifiers
+        )
+
+
+def _identifiers(resource: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    stated = resource.get("identifier") or []
+    # Most types have a list of them, some (Bundle, Composition) a single one.
+    return [each for each in (stated if isinstance(stated, list) else [stated]) if isinstance(each, dict)]
+
+
+def _is(token: Token, identifier: Mapping[str, Any]) -> bool:
+    return identifier.get("value") == token.value and token.system in (None, identifier.get("system", ""))
+
+
+class Brought:
+    """What a transaction is about to write: looked up by the same criteria as what is there already."""
+
+    def __init__(self) -> None:
+        self._resources: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._by_value: defaultdict[tuple[str, object], set[str]] = defaultdict(set)
+
+    def add(self, resource_type: str, id_: str, resource: Mapping[str, Any]) -> None:
+        """`resource` will be the current version under this id."""
+        self._resources[resource_type, id_] = resource
+        for each in _identifiers(resource):
+            self._by_value[resource_type, each.get("value")].add(id_)
+
+    def meeting(self, criteria: Criteria) -> set[str]:
+        """The ids of what meets `criteria`."""
+        type_ = criteria.resource_type
+        if criteria.identifiers:
+            candidates = {
+                id_ for token in criteria.identifiers[0] for id_ in self._by_value.get((type_, token.value), ())
+            }
+        else:
+            candidates = {id_ for ids in criteria.ids for id_ in ids if (type_, id_) in self._resources}
+        return {id_ for id_ in candidates if criteria.met_by(id_, self._resources[type_, id_])}
+
+    def others(self, resource_type: str, ids: Iterable[str]) -> set[str]:
+        """Those of `ids` that are not written."""
+        return {id_ for id_ in ids if (resource_type, id_) not in self._resources}
 
 
 def parse_criteria(resource_type: str, pairs: Sequence[tuple[str, str]], *, place: str = "") -> Criteria:

@@ -1,4 +1,4 @@
-"""The links of a resource to others, and how they are rewritten when ids are given out.
+"""The links of a resource to others, and how they are renamed when ids are given out.
 
 R4 (http.html, "transaction") names where links stand: in references, in elements of type uri, url, oid and uuid, and
 in the `href` and `src` of a narrative. Canonicals, strings and all other text are never touched.
@@ -6,36 +6,44 @@ in the `href` and `src` of a narrative. Canonicals, strings and all other text a
 
 import html
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from bonfire.fhir.definitions.structure import ANY_RESOURCE, Property, resource_structures, structures
+
+Rename = Callable[[str], str | None]
+"""The new spelling of a link, or None to leave it as it is."""
 
 _URI_TYPES = frozenset({"uri", "url", "oid", "uuid"})
 _NARRATIVE_LINK = re.compile(r"""(<(?:a|img)\b[^>]*?\s(?:href|src)\s*=\s*)("[^"]*"|'[^']*')""", re.IGNORECASE)
 _RELATIVE = re.compile(r"(?P<type>[A-Z][A-Za-z]+)/(?P<id>[A-Za-z0-9\-.]{1,64})(/_history/[A-Za-z0-9\-.]{1,64})?")
-_RESTFUL = re.compile(rf"(?P<base>\S*?/)(?={_RELATIVE.pattern}$)(?P<target>\S+)")
+_RESTFUL = re.compile(rf"(?P<base>\S*?/){_RELATIVE.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """One `Reference.reference` of a resource. `path` is its FHIRPath; `owner["reference"]` is where it stands."""
+class Link:
+    """A link as it came: `value`, at the FHIRPath `path`. It stands in `owner[key]`; a narrative may hold several."""
 
-    owner: dict[str, Any]
+    kind: Literal["reference", "uri", "narrative"]
+    value: str
     path: str
+    owner: Any
+    key: str | int
 
-    @property
-    def target(self) -> str:
-        return str(self.owner["reference"])
+    def spell(self, rename: Rename) -> None:
+        """Write the link into the resource as `rename` spells `value`: so it may be done again, with other ids."""
+        renamed = _in_narrative(self.value, rename) if self.kind == "narrative" else rename(self.value)
+        self.owner[self.key] = self.value if renamed is None else renamed
 
     def point_to(self, target: str) -> None:
-        self.owner["reference"] = target
+        """Write `target` into the resource in place of the whole link."""
+        self.owner[self.key] = target
 
 
 @dataclass(frozen=True, slots=True)
 class FullUrl:
-    """A RESTful URL in its parts: `http://example.org/fhir/` + `Patient` + `p1`."""
+    """A RESTful URL in its parts, without its version: `http://example.org/fhir/`, `Patient`, `p1`."""
 
     base: str
     resource_type: str
@@ -50,27 +58,17 @@ class FullUrl:
         return cls(match["base"], match["type"], match["id"])
 
 
-def references(resource: dict[str, Any]) -> Iterator[Reference]:
-    """Every literal reference in `resource`, those of contained resources too; `resource` need not be valid."""
-    for place in _places(resource, str(resource.get("resourceType", ""))):
-        if place.kind == "reference":
-            yield Reference(place.owner, place.path)
+def links(resource: Any, path: str = "") -> list[Link]:
+    """Every link in `resource`, those in contained resources too. `resource` need not be valid; `path` is where it
+    stands, where that is not its type."""
+    return list(_in_resource(resource, path))
 
 
-def relink(resource: dict[str, Any], rename: Callable[[str], str | None]) -> None:
-    """Put `rename(link)` in place of each link of `resource`, changing it in place; None leaves the link as it is."""
-    for place in _places(resource, ""):
-        value = place.owner[place.key]
-        renamed = _relink_narrative(value, rename) if place.kind == "narrative" else rename(value)
-        if renamed is not None:
-            place.owner[place.key] = renamed
-
-
-def renamer(targets: dict[str, str], full_url: str | None) -> Callable[[str], str | None]:
+def renamer(targets: Mapping[str, str], full_url: str | None) -> Rename:
     """How the links of an entry at `full_url` are renamed, where `targets` maps full URLs to `Type/id`.
 
     A relative link means the entry under the same base as the entry that holds it (R4, "Resolving references in
-    Bundles").
+    Bundles"). A link to a version of an entry becomes one to the entry: its versions are counted anew here.
     """
     own = FullUrl.parse(full_url) if full_url else None
     base = own.base if own else None
@@ -81,13 +79,13 @@ def renamer(targets: dict[str, str], full_url: str | None) -> Callable[[str], st
         match = _RELATIVE.fullmatch(link)
         if match is not None:
             return targets.get(f"{base}{match['type']}/{match['id']}") if base else None
-        versioned = FullUrl.parse(link)
-        return targets.get(f"{versioned.base}{versioned.resource_type}/{versioned.id}") if versioned else None
+        absolute = FullUrl.parse(link)
+        return targets.get(f"{absolute.base}{absolute.resource_type}/{absolute.id}") if absolute else None
 
     return rename
 
 
-def _relink_narrative(text: str, rename: Callable[[str], str | None]) -> str:
+def _in_narrative(text: str, rename: Rename) -> str:
     def replace(match: re.Match[str]) -> str:
         quote, link = match[2][0], html.unescape(match[2][1:-1])
         renamed = rename(link)
@@ -96,26 +94,16 @@ def _relink_narrative(text: str, rename: Callable[[str], str | None]) -> str:
     return _NARRATIVE_LINK.sub(replace, text)
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A string that is a link: `owner[key]`."""
-
-    owner: Any
-    key: Any
-    kind: str
-    path: str
-
-
-def _places(value: Any, path: str) -> Iterator[_Place]:
+def _in_resource(value: Any, path: str) -> Iterator[Link]:
     if isinstance(value, dict):
         structure = resource_structures().get(str(value.get("resourceType")))
         if structure is not None:
-            yield from _inner(value, structure.name, path)
+            yield from _in_object(value, structure.name, path or structure.name)
 
 
-def _inner(value: dict[str, Any], type_: str, path: str) -> Iterator[_Place]:
+def _in_object(value: dict[str, Any], type_: str, path: str) -> Iterator[Link]:
     if type_ == "Reference" and isinstance(value.get("reference"), str):
-        yield _Place(value, "reference", "reference", f"{path}.reference")
+        yield Link("reference", value["reference"], f"{path}.reference", value, "reference")
     properties = structures()[type_].properties
     for name, child in value.items():
         found = properties.get(name)
@@ -123,19 +111,19 @@ def _inner(value: dict[str, Any], type_: str, path: str) -> Iterator[_Place]:
             continue
         if isinstance(child, list):
             for index, item in enumerate(child):
-                yield from _at(child, index, item, found, f"{path}.{found.element}[{index}]")
+                yield from _in_place(child, index, item, found, f"{path}.{found.element}[{index}]")
         else:
-            yield from _at(value, name, child, found, f"{path}.{found.element}")
+            yield from _in_place(value, name, child, found, f"{path}.{found.element}")
 
 
-def _at(owner: Any, key: Any, value: Any, found: Property, path: str) -> Iterator[_Place]:
+def _in_place(owner: Any, key: str | int, value: Any, found: Property, path: str) -> Iterator[Link]:
     if isinstance(value, str):
         if found.type in _URI_TYPES:
-            yield _Place(owner, key, "uri", path)
+            yield Link("uri", value, path, owner, key)
         elif found.type == "xhtml":
-            yield _Place(owner, key, "narrative", path)
+            yield Link("narrative", value, path, owner, key)
     elif isinstance(value, dict) and not found.primitive:
         if found.type == ANY_RESOURCE:
-            yield from _places(value, path)
+            yield from _in_resource(value, path)
         else:
-            yield from _inner(value, found.type, path)
+            yield from _in_object(value, found.type, path)
