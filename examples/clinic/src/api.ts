@@ -1,6 +1,7 @@
 /** The server's functions, and the shapes that the screens pass around. */
-import { api } from "bonfire/api";
+
 import type { ValueOf } from "bonfire";
+import { api } from "bonfire/api";
 
 export { api };
 

@@ -32,13 +32,13 @@ export default function Chart({ patientId }: { patientId: string }) {
   return (
     <main className="stage chart" id="content" data-part={part} aria-label={`Chart of ${name}`}>
       <Banner patient={patient} />
-      <div className="chart-parts" role="group" aria-label="Part of the chart">
+      <nav className="chart-parts" aria-label="Part of the chart">
         {parts.map((each) => (
           <button key={each} type="button" aria-pressed={each === part} onClick={() => setPart(each)}>
             {each}
           </button>
         ))}
-      </div>
+      </nav>
       <div className="chart-body">
         <div className="chart-main scroller" data-holds="Notes">
           <Notes patientId={patientId} patientName={name} />

@@ -11,8 +11,8 @@ export function ConnectionNotice() {
     <div className="notice" role="status" data-testid="connection-notice">
       {connection.status === "closed" ? (
         <p data-tone="stopped">
-          <strong>Disconnected.</strong> {connection.error?.message ?? "This window has let go of the server."} Reload the
-          page to come back.
+          <strong>Disconnected.</strong> {connection.error?.message ?? "This window has let go of the server."} Reload
+          the page to come back.
         </p>
       ) : (
         freshness.status === "stale" && (

@@ -39,10 +39,7 @@ export function WritesProvider({ children }: { children: ReactNode }) {
     },
     [underWay],
   );
-  const own = useCallback(
-    () => underWay.count > 0 || performance.now() - underWay.ended < AFTERGLOW_MS,
-    [underWay],
-  );
+  const own = useCallback(() => underWay.count > 0 || performance.now() - underWay.ended < AFTERGLOW_MS, [underWay]);
   const writes = useMemo(() => ({ recent, follow, own }), [recent, follow, own]);
   return <WritesContext value={writes}>{children}</WritesContext>;
 }

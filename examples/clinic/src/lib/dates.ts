@@ -41,7 +41,8 @@ export function formatAge(birthDate: string, on: Date): string {
   const [born, bornMonth, bornDay] = birthDate.split("-").map(Number);
   if (born === undefined || Number.isNaN(born)) return "";
   if (bornMonth === undefined) return `about ${on.getFullYear() - born} y`;
-  const months = (on.getFullYear() - born) * 12 + on.getMonth() + 1 - bornMonth - (on.getDate() < (bornDay ?? 1) ? 1 : 0);
+  const months =
+    (on.getFullYear() - born) * 12 + on.getMonth() + 1 - bornMonth - (on.getDate() < (bornDay ?? 1) ? 1 : 0);
   if (months >= 24) return `${Math.floor(months / 12)} y`;
   if (months >= 1) return `${months} mo`;
   return `${Math.max(0, daysBetween(new Date(born, bornMonth - 1, bornDay ?? 1), on))} d`;

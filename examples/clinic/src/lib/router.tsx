@@ -5,7 +5,9 @@ export type Route = { screen: "patients" } | { screen: "chart"; patientId: strin
 
 export function parse(path: string): Route {
   const patientId = /^\/patients\/([^/]+)\/?$/.exec(path)?.[1];
-  return patientId === undefined ? { screen: "patients" } : { screen: "chart", patientId: decodeURIComponent(patientId) };
+  return patientId === undefined
+    ? { screen: "patients" }
+    : { screen: "chart", patientId: decodeURIComponent(patientId) };
 }
 
 export function pathOf(route: Route): string {

@@ -93,19 +93,17 @@ function NoteHead({ note, now }: { note: ShownNote; now: Date }) {
   return (
     <header className="note-head">
       <h3>{note.title}</h3>
-      <span className={CHIPS[note.status].look}>{CHIPS[note.status].words}</span>
+      {note.saving ? (
+        <span className="chip">Saving</span>
+      ) : (
+        <span className={CHIPS[note.status].look}>{CHIPS[note.status].words}</span>
+      )}
       <p className="note-by">
-        {note.saving ? (
-          "Saving"
-        ) : (
-          <>
-            {by !== null && <span>{by}</span>}
-            {date && (
-              <time dateTime={date.toISOString()} title={date.toLocaleString()}>
-                {formatMoment(date, now)}
-              </time>
-            )}
-          </>
+        {by !== null && <span>{by}</span>}
+        {date && (
+          <time dateTime={date.toISOString()} title={date.toLocaleString()}>
+            {formatMoment(date, now)}
+          </time>
         )}
       </p>
     </header>
@@ -149,12 +147,7 @@ interface ToggleProps {
 
 function Toggle({ on, set, words, other }: ToggleProps) {
   return (
-    <button
-      type="button"
-      className="button button-quiet button-small"
-      aria-expanded={on}
-      onClick={() => set(!on)}
-    >
+    <button type="button" className="button button-quiet button-small" aria-expanded={on} onClick={() => set(!on)}>
       {on ? other : words}
     </button>
   );

@@ -21,17 +21,24 @@ export function Notes({ patientId, patientName }: NotesProps) {
   const arrived = useArrivals(notes, signature);
   const now = useNow();
   // What was superseded is shown under the note that replaces it.
-  const replaced = new Set(notes?.map((note) => note.status === "enteredInError" ? null : note.replaces));
+  const replaced = new Set(notes?.map((note) => (note.status === "enteredInError" ? null : note.replaces)));
   const shown = notes?.filter((note) => note.status !== "superseded" || !replaced.has(note.id)) ?? [];
 
   return (
     <section className="notes" aria-labelledby="notes-heading">
       <h2 id="notes-heading" className="part-heading">
         Notes
-        {notes && <span className="count figures">{shown.length}{more && "+"}</span>}
+        {notes && (
+          <span className="count figures">
+            {shown.length}
+            {more && "+"}
+          </span>
+        )}
       </h2>
       <Composer patientId={patientId} />
-      <Announcer>{arrived.size > 0 && `${arrived.size === 1 ? "A note has" : `${arrived.size} notes have`} come in.`}</Announcer>
+      <Announcer>
+        {arrived.size > 0 && `${arrived.size === 1 ? "A note has" : `${arrived.size} notes have`} come in.`}
+      </Announcer>
       {error && <p className="problem">{error.message}</p>}
       {notes === undefined ? (
         !error && <NoteSkeletons />
@@ -62,7 +69,8 @@ const signature = (note: Note): string => `${note.version} ${note.status}`;
 
 function NoteSkeletons() {
   return (
-    <div aria-busy="true" aria-label="Loading notes" className="note-list">
+    <div aria-busy="true" className="note-list">
+      <span className="visually-hidden">Loading notes</span>
       {[72, 88, 54].map((width) => (
         <div key={width} className="note">
           <span className="skeleton" style={{ width: "9rem" }} />

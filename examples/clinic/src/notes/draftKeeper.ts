@@ -125,7 +125,10 @@ export class DraftKeeper {
     const view = this.#view;
     if (kept === undefined) {
       if (view.state.status === "saved") this.#show({ ...BLANK, id: crypto.randomUUID(), state: { status: "empty" } });
-    } else if (!this.#ended.has(kept.id) && (kept.id !== view.id || kept.text !== view.text || kept.kind !== view.kind)) {
+    } else if (
+      !this.#ended.has(kept.id) &&
+      (kept.id !== view.id || kept.text !== view.text || kept.kind !== view.kind)
+    ) {
       const { id, kind, text } = kept;
       this.#show({ id, kind, text, state: { status: "saved", at: new Date(kept.updatedAt) } });
     }

@@ -36,5 +36,7 @@ export function newNote(patientId: string, kind: NoteKind, text: string, signed:
 
 /** A note that changes where it stands. */
 export function changedNote(patientId: string, id: string, changes: Partial<Pick<Note, "status" | "text">>): Lay {
-  return lay(patientId, (notes) => notes.map((note) => (note.id === id ? { ...note, ...changes, saving: true } : note)));
+  return lay(patientId, (notes) =>
+    notes.map((note) => (note.id === id ? { ...note, ...changes, saving: true } : note)),
+  );
 }

@@ -131,14 +131,17 @@ const PatientItem = memo(function PatientItem({ row, now, current, arrived }: Pa
 
 const rowSignature = (row: PatientRow): string => `${chartName(row)} ${row.birthDate} ${row.gender}`;
 
+const WIDTHS = [58, 72, 49, 66, 81, 54, 77, 62, 46, 69, 52, 74];
+
 function PatientSkeletons() {
   return (
-    <ul aria-busy="true" aria-label="Loading patients" className="patients-sheet">
-      {Array.from({ length: 12 }, (_, index) => (
-        <li key={index} className="patient-row">
-          <span className="skeleton" style={{ width: `${45 + ((index * 29) % 40)}%` }} />
-        </li>
+    <div aria-busy="true" className="patients-sheet">
+      <span className="visually-hidden">Loading patients</span>
+      {WIDTHS.map((width) => (
+        <div key={width} className="patient-row">
+          <span className="skeleton" style={{ width: `${width}%` }} />
+        </div>
       ))}
-    </ul>
+    </div>
   );
 }

@@ -1,7 +1,7 @@
 import { type PointerEvent, useState } from "react";
-import { useWidth } from "../lib/useWidth.ts";
 import { formatDay } from "../lib/dates.ts";
-import { type Instrument, bandOf } from "./instruments.ts";
+import { useWidth } from "../lib/useWidth.ts";
+import { bandOf, type Instrument } from "./instruments.ts";
 
 export interface Point {
   readonly id: string;
@@ -62,12 +62,18 @@ export function Plot({ instrument, points, onPoint }: PlotProps) {
           const above = instrument.bands[index + 1]?.from ?? instrument.max;
           return (
             <g key={band.name}>
-              <rect x={LEFT} y={y(above)} width={right - LEFT} height={y(band.from) - y(above)} className={`band-${band.level}`} />
+              <rect
+                x={LEFT}
+                y={y(above)}
+                width={right - LEFT}
+                height={y(band.from) - y(above)}
+                className={`band-${band.level}`}
+              />
               <text x={LEFT - 6} y={y(band.from)} dy="0.32em" textAnchor="end">
                 {band.from}
               </text>
               <text x={right + 8} y={(y(band.from) + y(above)) / 2} dy="0.32em">
-                {band.name}
+                {band.short ?? band.name}
               </text>
             </g>
           );

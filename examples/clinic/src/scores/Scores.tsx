@@ -31,9 +31,7 @@ export function Scores({ patientId, patientName }: ScoresProps) {
       </div>
       <ScoreCard instrument={phq9} patientId={patientId} />
       <ScoreCard instrument={gad7} patientId={patientId} />
-      {recording && (
-        <RecordScore patientId={patientId} patientName={patientName} onClose={() => setRecording(false)} />
-      )}
+      {recording && <RecordScore patientId={patientId} patientName={patientName} onClose={() => setRecording(false)} />}
     </section>
   );
 }

@@ -21,7 +21,10 @@ export function Timeline({ patientId }: { patientId: string }) {
   const events = data ?? held;
   const arrived = useArrivals(limit === WINDOW ? data : undefined, signature);
   const [only, setOnly] = useState<string>();
-  const present = useMemo(() => events && kinds.filter((kind) => events.some((event) => kindOf(event) === kind)), [events]);
+  const present = useMemo(
+    () => events && kinds.filter((kind) => events.some((event) => kindOf(event) === kind)),
+    [events],
+  );
   const months = useMemo(
     () => events && byMonth(only === undefined ? events : events.filter((event) => kindOf(event).name === only)),
     [events, only],
@@ -32,7 +35,12 @@ export function Timeline({ patientId }: { patientId: string }) {
       <div className="timeline-head">
         <h2 id="timeline-heading" className="part-heading">
           Timeline
-          {events && <span className="count figures">{events.length}{more && "+"}</span>}
+          {events && (
+            <span className="count figures">
+              {events.length}
+              {more && "+"}
+            </span>
+          )}
         </h2>
         {present && present.length > 1 && (
           <select
@@ -125,13 +133,16 @@ function byMonth(events: readonly Event[]): { name: string; events: Event[] }[] 
   return months;
 }
 
+const WIDTHS = [64, 82, 57, 73, 90, 61, 78, 69];
+
 function TimelineSkeletons() {
   return (
-    <div aria-busy="true" aria-label="Loading timeline">
-      {Array.from({ length: 8 }, (_, index) => (
-        <div key={index} className="event">
-          <span className="skeleton" style={{ width: "1.75rem", height: "1.75rem", borderRadius: "50%" }} />
-          <span className="skeleton" style={{ width: `${50 + ((index * 17) % 40)}%` }} />
+    <div aria-busy="true">
+      <span className="visually-hidden">Loading timeline</span>
+      {WIDTHS.map((width) => (
+        <div key={width} className="event">
+          <span className="skeleton event-icon" />
+          <span className="skeleton" style={{ width: `${width}%` }} />
         </div>
       ))}
     </div>
