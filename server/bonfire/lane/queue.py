@@ -149,6 +149,14 @@ async def parts(conn: asyncpg.Connection, sweep: Job) -> Parts:
     return Parts(**row)
 
 
+async def drop(conn: asyncpg.Connection, index: str) -> None:
+    """The index is off: forget its jobs, of all tenants, and tell the mutations that waited. `conn`: the owner's."""
+    rows = await conn.fetch("delete from bonfire.job where index = $1 returning tenant, state, mutations", index)
+    for row in rows:
+        if row["state"] != "failed":
+            await tell(conn, row["tenant"], index, row["mutations"], "off", None)
+
+
 async def progress(conn: asyncpg.Connection, mutation: str) -> dict[str, Literal["pending", "failed"]]:
     """How far the indexes are with `mutation`, for who asks afterwards: an index that is not named has caught up."""
     rows = await conn.fetch(
