@@ -62,8 +62,16 @@ async def update(
     try:
         return await resources.update(conn, resource_type, id_, resource, if_match=if_match)
     except Fault as fault:
-        if fault.code is not FaultCode.not_found or if_match is not None:
+        if if_match is not None:
             raise
+        match fault.code:
+            case FaultCode.not_found:
+                pass
+            case FaultCode.version_conflict:
+                # It was not there to be updated, and is there now.
+                raise Overtaken from None
+            case _:
+                raise
     try:
         return await resources.create(conn, resource_type, resource, id=id_)
     except Fault as taken:

@@ -59,8 +59,10 @@ def _period(text: str) -> Period:
         case _:
             # A leap second is the start of the next minute; the database keeps microseconds.
             leap = text[17:19] == "60"
-            spelled = _FRACTION.sub(
-                lambda match: match[0][:6].ljust(6, "0"), text[:17] + ("59" if leap else text[17:19]) + text[19:]
-            )
-            start = datetime.fromisoformat(spelled) + timedelta(seconds=leap)
+            whole = _FRACTION.sub(_microseconds, f"{text[:17]}59{text[19:]}" if leap else text)
+            start = (datetime.fromisoformat(whole) + timedelta(seconds=leap)).astimezone(UTC)
             return Period(start, start + (timedelta(microseconds=1) if "." in text else timedelta(seconds=1)))
+
+
+def _microseconds(fraction: re.Match[str]) -> str:
+    return fraction[0][:6].ljust(6, "0")
