@@ -33,6 +33,14 @@ def _quick_folder() -> Path:
     return folder
 
 
+@pytest.fixture
+def data_folder() -> Iterator[Path]:
+    """A new folder that a Postgres may have its data in."""
+    folder = _quick_folder()
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[str]:
     """The URL of a Postgres that the tests of this process have to themselves, as its superuser.
@@ -60,16 +68,14 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.fixture
-def own_cluster() -> Iterator[Cluster]:
-    """A new embedded Postgres, running, for tests that stop it, or that want the only one to use it."""
-    folder = _quick_folder()
+def own_cluster(data_folder: Path) -> Iterator[Cluster]:
+    """A new embedded Postgres, running, for tests that stop it, or that want to be the only one to use it."""
     postgres = EmbeddedPostgres()
     try:
-        postgres.start(folder)
-        yield Cluster(folder / f"postgres-{VERSION}")
+        postgres.start(data_folder)
+        yield Cluster(data_folder / f"postgres-{VERSION}")
     finally:
         postgres.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

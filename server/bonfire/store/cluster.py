@@ -27,6 +27,9 @@ _ORPHANS_TIMEOUT = 15.0
 _LOG_LIMIT = 16 * 1024 * 1024
 # sun_path holds 104 bytes on macOS and 108 on Linux, with a closing NUL.
 _SOCKET_PATH_LIMIT = 103
+_SOCKET = ".s.PGSQL.5432"
+# pg_ctl hands the path to a shell, between double quotes.
+_UNSPEAKABLE = frozenset('"$`\\\n')
 
 _SETTINGS = {
     "listen_addresses": "",
@@ -67,8 +70,10 @@ class Cluster:
     calls `create`, `start` or `stop` at a time."""
 
     def __init__(self, folder: Path) -> None:
+        if not _UNSPEAKABLE.isdisjoint(str(folder)):
+            raise ClusterError(f"{folder} can't hold a Postgres: choose a path without quotes, $, ` and \\")
         self.folder = folder
-        self._programs = programs()
+        self.programs = programs()
         self._account: Account | None = account_for_postgres()
         self._socket_folder = _socket_folder(folder)
 
@@ -126,8 +131,9 @@ class Cluster:
             self.log.replace(self.log.with_suffix(".log.1"))
         orphans_until = time.monotonic() + _ORPHANS_TIMEOUT
         while True:
-            # Nobody serves this folder, so the file is a leftover; its process id may be another program's by now.
+            # Nobody serves this folder, so these are leftovers; their process id may be another program's by now.
             (self.folder / "postmaster.pid").unlink(missing_ok=True)
+            (self._socket_folder / f"{_SOCKET}.lock").unlink(missing_ok=True)
             told = self.log.stat().st_size if self.log.exists() else 0
             try:
                 self._run(
@@ -201,7 +207,7 @@ class Cluster:
         if self._account is not None:
             os.chown(folder, self._account.uid, self._account.gid)
             let_traverse(folder)
-            let_traverse(self._programs)
+            let_traverse(self.programs)
 
     def _run(self, program: str, *arguments: str) -> None:
         # Postgres' own variables (PGPORT, PGDATA, PGOPTIONS...) in the caller's environment are about other servers.
@@ -211,7 +217,7 @@ class Cluster:
         # Not capture_output: the server that pg_ctl starts would keep the pipe open.
         with tempfile.TemporaryFile() as output:
             finished = subprocess.run(
-                [str(self._programs / program), *arguments],
+                [str(self.programs / program), *arguments],
                 check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -231,7 +237,7 @@ class Cluster:
 
 def _socket_folder(folder: Path) -> Path:
     """Where the socket lies: beside the data, or, where that path is too long for a socket, in a short one."""
-    if len(os.fsencode(folder / ".s.PGSQL.5432")) <= _SOCKET_PATH_LIMIT:
+    if len(os.fsencode(folder / _SOCKET)) <= _SOCKET_PATH_LIMIT:
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"bonfire-{digest}"

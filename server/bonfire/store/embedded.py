@@ -6,10 +6,10 @@ last user stops it; a Postgres whose last user was killed keeps running, and the
 """
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from bonfire.store.cluster import VERSION, Cluster, ClusterError
 
@@ -20,7 +20,7 @@ class EmbeddedPostgres:
     def __init__(self) -> None:
         self._folder: Path | None = None
         self._cluster: Cluster | None = None
-        self._hold: IO[bytes] | None = None
+        self._hold: int | None = None
 
     def start(self, data_dir: Path, *, keep: bool = False) -> str:
         """Make sure that Postgres serves `data_dir` (made if need be), hold it, and return its URL.
@@ -43,7 +43,7 @@ class EmbeddedPostgres:
                 else:
                     _kept(folder).unlink(missing_ok=True)
             cluster.start()
-            hold = _users(folder).open("ab")
+            hold = os.open(_users(folder), os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(hold, fcntl.LOCK_SH)
         self._folder, self._cluster, self._hold = folder, cluster, hold
         return cluster.url
@@ -53,7 +53,7 @@ class EmbeddedPostgres:
         if self._folder is None or self._cluster is None or self._hold is None:
             return
         with _exclusive(self._folder):
-            self._hold.close()
+            os.close(self._hold)
             self._hold = None
             if not _kept(self._folder).exists() and _nobody_holds(self._folder):
                 self._cluster.stop()
