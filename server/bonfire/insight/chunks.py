@@ -25,9 +25,9 @@ def _pieces(text: str, size: int) -> Iterator[str]:
 
 
 def _cut(text: str, size: int) -> int:
-    """Where to cut: the last good place in the second half of the first `size` characters."""
+    """Where to cut: at the last good place in the second half of the first `size` characters."""
     for pattern in _CUTS:
-        ends = [match.end() for match in pattern.finditer(text, size // 2, size)]
-        if ends:
-            return ends[-1]
+        places = [match.start() for match in pattern.finditer(text, size // 2, size + 2) if match.start() <= size]
+        if places and places[-1] > 0:
+            return places[-1]
     return size

@@ -130,11 +130,14 @@ async def _switch_on(conn: asyncpg.Connection, name: str, index: Index) -> None:
         )
     async with conn.transaction():
         await conn.execute(_LOCK)
-        await conn.execute("update bonfire.index set build = $2 where name = $1", name, index.build)
         await conn.execute(
-            """insert into bonfire.job (tenant, index, patient, priority)
-               select distinct p.tenant, $1, '*', 1 from public.patient p on conflict do nothing""",
+            """with first as (
+                 update bonfire.index set build = $2 where name = $1 and build is null returning name
+               )
+               insert into bonfire.job (tenant, index, patient, priority)
+               select distinct p.tenant, first.name, '*', 1 from first cross join public.patient p""",
             name,
+            index.build,
         )
 
 
