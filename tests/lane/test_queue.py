@@ -344,3 +344,16 @@ async def test_who_waits_for_a_patient_does_not_wait_for_the_sweep(indexed: Data
     async with indexed.transaction("default") as conn:
         await queue.finish(conn, urgent)
         assert await queue.parts(conn, sweep) == Parts(open=19, failed=0)
+
+
+async def test_an_operator_can_have_failed_jobs_tried_again(indexed: Database) -> None:
+    """The statement in docs/indexes.md."""
+    await touched(indexed, ["p1"])
+    job = await claimed(indexed)
+    async with indexed.transaction("default") as conn:
+        await queue.fail(conn, job, reason="no")
+    async with indexed.owner() as conn:
+        await conn.execute(
+            "update bonfire.job set state = 'waiting', attempts = 0, run_at = '-infinity' where state = 'failed'"
+        )
+    assert (await claimed(indexed)).attempts == 1
