@@ -96,8 +96,13 @@ async def test_a_tenant_can_queue_and_see_its_own_work_only(indexed: Database) -
     await touched(indexed, ["p1"], tenant="clinic-a")
     async with indexed.transaction("clinic-b") as conn:
         assert await conn.fetchval("select count(*) from bonfire.job") == 0
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="current tenant only"):
+
+    async def queue_for_another() -> None:
+        async with indexed.transaction("clinic-b") as conn:
             await touch(conn, ["p1"], tenant="clinic-a")
+
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="current tenant only"):
+        await queue_for_another()
 
 
 # Claims
