@@ -2,7 +2,9 @@
 
 import asyncio
 import dataclasses
+import os
 import random
+import signal
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -336,6 +338,40 @@ async def test_a_restart_of_postgres_is_survived(
         assert_nothing_lost_in_silence(kind, recorder.events)
         if kind == "listen":
             assert recorder.tenants == ["before", "meanwhile", "after"]
+
+
+async def test_a_crash_of_postgres_is_survived(kind: SourceKind, own_url: str, timing: Timing) -> None:
+    async with started(make_source(kind, own_url, timing)) as recorder:
+        async with connected(own_url) as connection:
+            await emit(connection, "before")
+            await recorder.until_told("before")
+            victim = await connection.fetchval("select pg_backend_pid()")
+            # One killed session brings all of them down, and the log is replayed.
+            os.kill(victim, signal.SIGKILL)
+            await recorder.until_cut_and_up_again(0)
+        async with connected(own_url) as connection:
+            await emit(connection, "after")
+        await recorder.until_told("after")
+        assert_nothing_lost_in_silence(kind, recorder.events)
+        assert recorder.tenants == ["before", "after"]
+
+
+async def test_a_sink_that_fails_is_given_everything_afresh(
+    kind: SourceKind, database_url: str, timing: Timing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connected(database_url) as connection, started(make_source(kind, database_url, timing)) as recorder:
+        with monkeypatch.context() as patch:
+
+            def fail(_: object) -> None:
+                raise RuntimeError("a sink must not raise")
+
+            patch.setattr(recorder, "commit", fail)
+            await emit(connection, "a")
+            await recorder.until(lambda: recorder.seen("down") == 1)
+        await recorder.until_cut_and_up_again(0)
+        await emit(connection, "b")
+        await recorder.until_told("b")
+        assert [kind for kind, _ in recorder.events if kind != "watermark"] == ["down", "gap", "up", "commit"]
 
 
 async def test_a_dead_network_is_noticed(kind: SourceKind, database_url: str, timing: Timing) -> None:

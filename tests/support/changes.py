@@ -139,6 +139,13 @@ async def emit(connection: asyncpg.Connection, *tenants: str) -> int:
         return int(await connection.fetchval("select pg_current_xact_id()::text::bigint"))
 
 
+async def tend(connection: asyncpg.Connection, arguments: str) -> None:
+    """Clean the outbox for certain: whoever comes while another cleans leaves it to that one."""
+    async with connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(1651469926, 2)")
+        await connection.execute(f"select bonfire.tend_outbox({arguments})")
+
+
 class Wire:
     """A unix socket in front of the database's, whose traffic can be held up without closing anything."""
 
