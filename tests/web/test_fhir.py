@@ -38,10 +38,9 @@ def application(database: Database) -> Starlette:
     routes = fhir_routes(
         database,
         authenticate,
-        clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+        lambda: datetime(2026, 1, 1, tzinfo=UTC),
         new_id=lambda: f"new-{next(ids)}",
         random=Random(0),
-        version="0.1",
         base_url=BASE,
         max_body=MAX_BODY,
     )

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from importlib.metadata import version as version_of
 from random import Random
 from typing import TypeVar, assert_never
+from uuid import uuid4
 
 import asyncpg
 from starlette.requests import HTTPConnection, Request
@@ -53,20 +55,20 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 def fhir_routes(
     database: Database,
     authenticate: Authenticate,
-    *,
     clock: Callable[[], datetime],
-    new_id: NewId,
-    random: Random,
-    version: str,
+    *,
+    new_id: NewId = lambda: str(uuid4()),
+    random: Random | None = None,
     base_url: str | None = None,
     max_body: int = MAX_BODY,
 ) -> list[Route]:
     """The routes of the FHIR surface, all under `/fhir`.
 
     `base_url` is the public URL that ends in `/fhir`; without it, each client is answered under the name that it used.
-    `new_id` makes the ids of new resources; `version` is bonfire's; `max_body` is in bytes.
+    `new_id` makes the ids of new resources; `random` spreads attempts that met; `max_body` is in bytes.
     """
-    surface = _Surface(Transactions(database, random), authenticate, new_id, clock(), version, base_url, max_body)
+    transactions = Transactions(database, random or Random())
+    surface = _Surface(transactions, authenticate, new_id, clock(), base_url, max_body)
     return [
         surface.metadata(),
         surface.route("", POST=surface.bundle),
@@ -85,7 +87,6 @@ class _Surface:
     authenticate: Authenticate
     new_id: NewId
     started: datetime
-    version: str
     base_url: str | None
     max_body: int
 
@@ -107,7 +108,9 @@ class _Surface:
 
         async def handle(request: Request) -> Response:
             exchange = Exchange(request, self.base_url)
-            return exchange.respond(capability_statement(exchange.base, since=self.started, version=self.version))
+            return exchange.respond(
+                capability_statement(exchange.base, since=self.started, version=version_of("bonfire"))
+            )
 
         return Route(f"{ROOT}/metadata", guarded(handle), methods=["GET"])
 
