@@ -6,11 +6,10 @@ export default defineConfig({
     // Whoever builds an app minifies it; what is printed here after gzip is what it costs them at most.
     minify: false,
     sourcemap: true,
-    lib: { entry: { index: "src/index.ts", react: "src/react/index.ts" }, formats: ["es"] },
+    lib: { entry: { index: "src/index.ts", api: "src/api.gen.ts", react: "src/react/index.ts" }, formats: ["es"] },
     rolldownOptions: { external: [/^react/] },
   },
   test: {
-    environment: "happy-dom",
     include: ["tests/**/*.test.{ts,tsx}"],
     restoreMocks: true,
   },

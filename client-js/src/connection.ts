@@ -44,7 +44,7 @@ export type Event =
   | { readonly type: "draining"; readonly afterMs: number }
   | { readonly type: "deferred" }
   | { readonly type: "confused" }
-  | { readonly type: `${Timer}Due` };
+  | { readonly [Name in Timer]: { readonly type: `${Name}Due` } }[Timer];
 
 /**
  * `greet`: say hello. `send`: everything that is owed. `sendAgain`: what was put off, too. `forget`: what was said on the

@@ -30,6 +30,8 @@ export type MutationState<Value = unknown> =
       readonly id: string;
       readonly freshness: Freshness<Value>;
       readonly visible: boolean;
+      /** Why an index has failed to catch up, by its name. */
+      readonly failures: Readonly<Record<string, string>>;
     }
   | { readonly status: "refused"; readonly id: string; readonly error: BonfireError };
 

@@ -93,7 +93,7 @@ export class Mutations {
     const call = this.#take(id);
     if (!call) return;
     const freshness: Freshness = { status, position, value, views, indexes };
-    call.state = { status: "committed", id, freshness, visible: false };
+    call.state = { status: "committed", id, freshness, visible: false, failures: {} };
     call.answered.resolve(freshness);
     this.#unseen.push(call);
     if (pendingIn(freshness).length > 0) this.#indexing.set(id, call);
@@ -107,12 +107,13 @@ export class Mutations {
     return true;
   }
 
-  indexed({ id, index, state }: Indexed): void {
+  indexed({ id, index, state, reason }: Indexed): void {
     const call = this.#indexing.get(id);
     if (call?.state.status !== "committed") return;
     const { freshness } = call.state;
     const next = { ...freshness, indexes: { ...freshness.indexes, [index]: state } };
-    call.state = { ...call.state, freshness: next };
+    const failures = typeof reason === "string" ? { ...call.state.failures, [index]: reason } : call.state.failures;
+    call.state = { ...call.state, freshness: next, failures };
     if (pendingIn(next).length === 0) this.#indexing.delete(id);
   }
 

@@ -159,8 +159,8 @@ export interface Committed {
   readonly status: "committed";
   readonly position: string;
   readonly value: unknown;
-  readonly views: Readonly<Record<string, "fresh">>;
-  readonly indexes: Readonly<Record<string, "failed" | "fresh" | "off" | "pending">>;
+  readonly views: { readonly [name: string]: "fresh" };
+  readonly indexes: { readonly [name: string]: "failed" | "fresh" | "off" | "pending" };
 }
 
 /** An index has caught up with mutation `id`, or has failed to, with the reason. */

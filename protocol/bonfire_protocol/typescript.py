@@ -43,9 +43,9 @@ def type_of(schema: Schema, indent: str = "") -> str:
         case {"type": "object", "properties": _}:
             return _fields(schema, indent)
         case {"type": "object", "additionalProperties": dict(values)}:
-            return f"Readonly<Record<string, {type_of(values, indent)}>>"
+            return _table(type_of(values, indent))
         case {"type": "object"}:
-            return "Readonly<Record<string, unknown>>"
+            return _table("unknown")
         case {"type": str(name)} if name in _PRIMITIVES:
             return _PRIMITIVES[name]
         case _ if "type" not in schema:
@@ -77,7 +77,12 @@ def _fields(schema: Schema, indent: str) -> str:
         f"{inner}readonly {property_name(name)}{'' if name in required else '?'}: {type_of(field, inner)};\n"
         for name, field in schema["properties"].items()
     ]
-    return "{\n" + "".join(lines) + indent + "}" if lines else "Readonly<Record<string, never>>"
+    return "{\n" + "".join(lines) + indent + "}" if lines else _table("never")
+
+
+def _table(values: str) -> str:
+    # Spelled out, because a declaration of the user's may be called Record.
+    return f"{{ readonly [name: string]: {values} }}"
 
 
 def _items(schema: Schema) -> Schema:

@@ -46,7 +46,7 @@ def test_a_struct_of_everything() -> None:
         '  readonly kind: "a" | "b";\n'
         "  readonly someList: readonly (number | null)[];\n"
         "  readonly pair: readonly [string, number];\n"
-        "  readonly table: Readonly<Record<string, number>>;\n"
+        "  readonly table: { readonly [name: string]: number };\n"
         "  readonly anyThing: unknown;\n"
         "  readonly raw: unknown;\n"
         "  readonly inner: Inner;\n"
@@ -62,9 +62,9 @@ def test_a_struct_of_everything() -> None:
     ("declared", "expected"),
     [
         (list[list[str]], "readonly (readonly string[])[]"),
-        (list[dict[str, int]], "readonly Readonly<Record<string, number>>[]"),
-        (dict[str, list[str]], "Readonly<Record<string, readonly string[]>>"),
-        (dict[str, Any], "Readonly<Record<string, unknown>>"),
+        (list[dict[str, int]], "readonly { readonly [name: string]: number }[]"),
+        (dict[str, list[str]], "{ readonly [name: string]: readonly string[] }"),
+        (dict[str, Any], "{ readonly [name: string]: unknown }"),
         (Literal["it's", 'so "called"'], '"it\'s" | "so \\"called\\""'),
         (Annotated[int, Meta(ge=1)] | None, "number | null"),
     ],
@@ -78,7 +78,7 @@ def test_an_interface_without_fields_takes_none() -> None:
         pass
 
     _, components = msgspec.json.schema_components([Empty], ref_template="#/$defs/{name}")
-    assert declaration("Empty", components["Empty"]) == "export type Empty = Readonly<Record<string, never>>;\n"
+    assert declaration("Empty", components["Empty"]) == "export type Empty = { readonly [name: string]: never };\n"
 
 
 def test_a_schema_that_msgspec_never_writes_is_an_error() -> None:

@@ -7,16 +7,32 @@ import { useClient } from "./provider.tsx";
 
 /** Where the newest call of a mutation stands. */
 export type MutationProgress<Value> =
-  | { readonly status: "idle" | "pending"; readonly freshness: null; readonly visible: false; readonly error: null }
+  | {
+      readonly status: "idle" | "pending";
+      readonly freshness: null;
+      readonly visible: false;
+      readonly failures: NoFailures;
+      readonly error: null;
+    }
   | {
       readonly status: "committed";
       /** What the mutation answered; its indexes move on as they catch up. */
       readonly freshness: Freshness<Value>;
       /** Whether every live query on the screen shows its effect. */
       readonly visible: boolean;
+      /** Why an index has failed to catch up, by its name. */
+      readonly failures: Readonly<Record<string, string>>;
       readonly error: null;
     }
-  | { readonly status: "refused"; readonly freshness: null; readonly visible: false; readonly error: BonfireError };
+  | {
+      readonly status: "refused";
+      readonly freshness: null;
+      readonly visible: false;
+      readonly failures: NoFailures;
+      readonly error: BonfireError;
+    };
+
+type NoFailures = Readonly<Record<string, never>>;
 
 /** A mutation for a component to call, and where its newest call stands. */
 export type ClinicalMutation<Args, Value> = MutationProgress<Value> & {
@@ -56,15 +72,19 @@ export function useClinicalMutation<Mutation extends AnyMutation>(
   return { mutate, reset, ...progress(state) };
 }
 
+const NOTHING = { freshness: null, visible: false, failures: {}, error: null } as const;
+
 function progress<Value>(state: MutationState<Value> | null): MutationProgress<Value> {
   switch (state?.status) {
     case undefined:
-      return { status: "idle", freshness: null, visible: false, error: null };
+      return { status: "idle", ...NOTHING };
     case "pending":
-      return { status: "pending", freshness: null, visible: false, error: null };
-    case "committed":
-      return { status: "committed", freshness: state.freshness, visible: state.visible, error: null };
+      return { status: "pending", ...NOTHING };
+    case "committed": {
+      const { status, freshness, visible, failures } = state;
+      return { status, freshness, visible, failures, error: null };
+    }
     case "refused":
-      return { status: "refused", freshness: null, visible: false, error: state.error };
+      return { ...NOTHING, status: "refused", error: state.error };
   }
 }
