@@ -30,12 +30,14 @@ _log = logging.getLogger(__name__)
 class Pace(Struct, frozen=True):
     """How a worker behaves in time; seconds.
 
-    `slots` jobs run at once. With nothing to do it looks again after up to `poll` (jittered); after a wake-up sooner at
-    first, since a commit can reach the change stream before other sessions see it. A lease is believed for `lease`
-    and renewed three times as often. A sweep's parts are looked at every `sweep`. A stop waits up to `grace`.
+    `slots` jobs run at once. With nothing to do it looks again after up to `poll` (jittered), and `gather` after a
+    wake-up, so that a storm of commits costs one look per `gather`. If it finds nothing then, the next looks come soon
+    (`soon`, doubling), since a commit can reach the change stream before other sessions see it. A lease is believed
+    for `lease` and renewed three times as often. A sweep's parts are looked at every `sweep`. A stop waits `grace`.
     """
 
     slots: int = 2
+    gather: float = 0.02
     soon: float = 0.02
     poll: float = 5.0
     lease: float = 60.0
@@ -117,6 +119,7 @@ class Worker:
         delay = full_jitter(self._misses, self._pace.soon, self._pace.poll, self._random)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._woken.wait(), delay)
+            await asyncio.wait_for(self._stopping.wait(), self._pace.gather)
 
     async def _beat(self) -> None:
         """Renew our leases, and put back the jobs of workers that were lost."""
