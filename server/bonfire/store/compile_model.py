@@ -23,10 +23,6 @@ SETTINGS = {
     "intervalstyle": "postgres",
     "extra_float_digits": "1",
     "bytea_output": "hex",
-    "lc_numeric": "C",
-    "lc_time": "C",
-    "transform_null_equals": "off",
-    "jit": "off",
 }
 """What an expression could depend on besides its row: the same in triggers, rebuilds and checks, whoever writes."""
 
