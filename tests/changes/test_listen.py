@@ -22,11 +22,17 @@ async def test_a_start_waits_for_those_who_may_have_missed_it(database_url: str,
         # This one has an old snapshot, but tells nothing until the outbox is on.
         await old.execute("begin isolation level repeatable read")
         await old.execute("select 1")
-        source, recorder = ListenSource(database_url, timing), Recorder()
+        looks = asyncio.Semaphore(0)
+
+        async def sleep(seconds: float) -> None:
+            looks.release()
+            await asyncio.sleep(seconds)
+
+        source, recorder = ListenSource(database_url, dataclasses.replace(timing, sleep=sleep)), Recorder()
         async with asyncio.timeout(20):
             starting = asyncio.create_task(source.start(recorder))
-            while await connection.fetchval("select horizon is null from bonfire.outbox_use"):
-                await asyncio.sleep(0.005)
+            for _ in range(3):
+                await looks.acquire()
             assert not starting.done()
             await early.execute("commit")
             await starting
@@ -80,6 +86,48 @@ async def test_an_outbox_that_is_switched_off_leads_to_a_gap(database_url: str, 
         await emit(connection, "b")
         await recorder.until_told("b")
         assert recorder.tenants == ["a", "b"]
+
+
+async def test_a_switch_that_somebody_turns_leads_to_a_gap(database_url: str, timing: Timing) -> None:
+    """Or that was turned by a cleaning which then failed: what a sequence says stays said."""
+    async with connected(database_url) as connection, started(ListenSource(database_url, timing)) as recorder:
+        async with connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(1651469926, 2)")
+            await connection.execute("select setval('bonfire.outbox_switch', 1, false)")
+            await connection.execute(_TELL % "missed")
+        await recorder.until(lambda: recorder.seen("gap") == 1)
+        await emit(connection, "a")
+        await recorder.until_told("a")
+        assert recorder.tenants == ["a"]
+
+
+async def test_what_was_dropped_during_a_cut_leads_to_a_gap(database_url: str, timing: Timing) -> None:
+    """It is never said that the stream goes on with nothing lost."""
+    may_connect = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        if seconds == timing.retry_first:
+            await may_connect.wait()
+        else:
+            await asyncio.sleep(seconds)
+
+    held = dataclasses.replace(timing, sleep=sleep, random=lambda: 1.0)
+    async with connected(database_url) as connection, started(ListenSource(database_url, held)) as recorder:
+        await emit(connection, "a")
+        await recorder.until_told("a")
+        await connection.execute(
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
+            " where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        await recorder.until(lambda: not recorder.is_up)
+        await emit(connection, "missed")
+        await emit(connection, "the newest stays")
+        await tend(connection, "false, '0', 0, '1 day'")
+        may_connect.set()
+        await recorder.until_cut_and_up_again(0)
+        await emit(connection, "b")
+        await recorder.until_told("b")
+        assert [kind for kind, _ in recorder.events if kind != "watermark"] == ["commit", "down", "gap", "up", "commit"]
 
 
 async def test_what_a_notification_does_not_tell_is_found_by_looking(database_url: str, timing: Timing) -> None:

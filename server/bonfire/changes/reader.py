@@ -107,14 +107,12 @@ class Reader:
         if position > self._told and position >= self._database:
             self._told = position
             self._sink.watermark(position)
-        if position > self._acknowledged or self._reply_owed:
-            self._reply_owed = False
-            self._acknowledged = position
-            self._walsender.send_status(position)
         if self._ask_again and not self._asked:
             self._ask_again = False
             if self._told < self._target:
                 self._ask()
+        if position > self._acknowledged or self._reply_owed:
+            self._acknowledge(position)
 
     def ended(self, reason: str) -> None:
         if not self.finished.done():
@@ -162,8 +160,12 @@ class Reader:
 
     def _ask(self) -> None:
         self._asked = True
-        self._acknowledged = self._assembler.position
-        self._walsender.send_status(self._acknowledged, reply_requested=True)
+        self._acknowledge(self._assembler.position, reply_requested=True)
+
+    def _acknowledge(self, position: int, *, reply_requested: bool = False) -> None:
+        self._acknowledged = position
+        self._reply_owed = False
+        self._walsender.send_status(position, reply_requested=reply_requested)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
