@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from socket import socket
 from uuid import uuid4
@@ -19,7 +20,7 @@ from starlette.websockets import WebSocket
 
 from bonfire.access.identity import authenticate, development_principal
 from bonfire.access.principal import Principal
-from bonfire.changes.choose import choose
+from bonfire.changes.choose import choose_source
 from bonfire.changes.source import bound_sql
 from bonfire.changes.timing import Timing
 from bonfire.clinical.execute import Outcome, mutate
@@ -41,6 +42,7 @@ from bonfire_protocol.up import Hello, Mutate
 
 log = logging.getLogger("bonfire")
 
+VERSION = metadata.version("bonfire")
 MAX_FRAME_BYTES = 1024 * 1024
 DRAIN_SECONDS = 1.0
 
@@ -75,7 +77,9 @@ async def start_node(
         stack.push_async_callback(database.close)
         indexes = await _indexes(settings, database)
         worker = Worker(database, indexes.handlers, _now, random=random.Random(), new_lease=uuid4)
-        source = await choose(url, settings.change_source, Timing(heartbeat=settings.heartbeat_ms / 1000))
+        source = await choose_source(
+            settings.change_source, url=url, timing=Timing(heartbeat=settings.heartbeat_ms / 1000)
+        )
         reader = Reader(database, bound_sql(source.kind), _now)
         hub = Hub(source, reader, heartbeat=settings.heartbeat_ms / 1000, wake_lanes=worker.wake)
         await hub.start()
@@ -121,7 +125,9 @@ async def start_node(
             routes=[
                 WebSocketRoute("/live", live.serve),
                 *health_routes(_checks(database, hub, live), lambda: _gauges(hub, live)),
-                *fhir_routes(database, authenticate_http, _now),
+                *fhir_routes(
+                    database, authenticate_http, clock=_now, new_id=_new_id, random=random.Random(), version=VERSION
+                ),
                 *page_routes(app_folder),
             ]
         )

@@ -11,12 +11,12 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import uvloop
 from rich.console import Console
@@ -36,9 +36,12 @@ from bonfire.reload import supervise
 from bonfire.store.cluster import ClusterError
 from bonfire.store.embedded import EmbeddedPostgres
 from bonfire.store.migrate import MigrationError, migrate
+from bonfire.store.model import ModelError
 from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.store.readmodels import check, install
 from bonfire_protocol.faults import Fault
+
+_T = TypeVar("_T")
 
 out = Console()
 err = Console(stderr=True)
@@ -49,6 +52,7 @@ EXPECTED = (
     RegistrationError,
     ClusterError,
     MigrationError,
+    ModelError,
     DatabaseUnusable,
     SourceUnavailable,
     Fault,
@@ -62,6 +66,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     try:
         settings = _settings(arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        # uvicorn's own lines repeat what the announcement says.
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         status = arguments.run(arguments, settings)
     except EXPECTED as error:
         err.print(f"[bold red]bonfire:[/] {_sentence(error)}", highlight=False)
@@ -102,7 +108,8 @@ def _parser() -> argparse.ArgumentParser:
 
     listening(command("serve", _serve, "serve on a migrated database; callers need tokens"))
     command("worker", _worker, "bring indexes up to date, beside the servers that do it too")
-    command("migrate", _migrate, "bring the database to this version's schema and build your read models")
+    migrating = command("migrate", _migrate, "bring the database to this version's schema and build your read models")
+    migrating.add_argument("--rebuild", action="append", default=[], metavar="MODEL", help="build this read model anew")
     command("check", _check, "compute every read model afresh from its source and report what differs")
 
     loads = "load FHIR Bundles and resources: JSON or NDJSON files, or folders of them"
@@ -169,7 +176,7 @@ def _worker(arguments: argparse.Namespace, settings: Settings) -> int:
 def _migrate(arguments: argparse.Namespace, settings: Settings) -> int:
     registry = _registry(arguments.module)
     with _postgres(settings) as url:
-        _run(_prepare(url, registry))
+        _run(_prepare(url, registry, rebuild=arguments.rebuild))
     return 0
 
 
@@ -179,11 +186,14 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
     async def compare(url: str) -> int:
         async with _database(url) as database, database.owner() as conn:
             differences = await check(conn, registry.models)
-        for difference in differences:
-            # Whose row it is can be looked up by an operator who may; it is not for a terminal's scrollback.
-            err.print(f"[red]{difference.model}[/]: {difference.summary}", highlight=False)
+        for found in differences:
+            # The row's id says which one; its content is a patient's and has no place in a terminal.
+            err.print(f"[red]{found.model}[/]: {found.kind} {found.id} (tenant {found.tenant})", highlight=False)
         if differences:
-            err.print("Some read models differ from their source. `bonfire migrate --rebuild` builds them anew.")
+            totals = {found.model: found.total for found in differences}
+            told = ", ".join(f"{model} in {total} rows" for model, total in totals.items())
+            again = " ".join(f"--rebuild {model}" for model in totals)
+            err.print(f"Not equal to the source: {told}. To build anew: bonfire migrate {again}", highlight=False)
             return 1
         out.print(f"All {len(registry.models)} read models equal their source.")
         return 0
@@ -243,7 +253,7 @@ def _token(arguments: argparse.Namespace, settings: Settings) -> int:
 # ---- what commands share ----------------------------------------------------------------------------------------
 
 
-def _run(work: Coroutine[Any, Any, Any]) -> Any:
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
 
@@ -285,8 +295,12 @@ def _progress(unit: str) -> Iterator[Progress]:
         yield progress
 
 
-async def _prepare(url: str, registry: Registry) -> None:
+async def _prepare(url: str, registry: Registry, *, rebuild: Sequence[str] = ()) -> None:
     """Schema, read models, and a look at every SQL query."""
+    unknown = set(rebuild) - {model.name for model in registry.models}
+    if unknown:
+        known = ", ".join(model.name for model in registry.models)
+        raise ModelError(f"there is no read model {', '.join(sorted(unknown))}; there are: {known}")
     for name in await migrate(url):
         err.print(f"Applied {name}")
     async with _database(url) as database:
@@ -299,7 +313,7 @@ async def _prepare(url: str, registry: Registry) -> None:
                 progress.update(tasks[model], completed=rows)
 
             async with database.owner() as conn:
-                rebuilt = await install(conn, registry.models, progress=tell)
+                rebuilt = await install(conn, registry.models, progress=tell, rebuild=rebuild)
         if rebuilt:
             err.print(f"Built {', '.join(rebuilt)}")
         async with database.transaction(DEFAULT_TENANT, readonly=True) as conn:
@@ -323,9 +337,8 @@ async def _listen(
 
 
 def _announce(address: str) -> None:
-    out.print(
-        f"bonfire is live at [bold]{address}[/]  (socket {address.replace('http', 'ws', 1)}/live, FHIR {address}/fhir)"
-    )
+    socket = address.replace("http", "ws", 1)
+    out.print(f"bonfire is live at [bold]{address}[/] (socket {socket}/live, FHIR {address}/fhir)", soft_wrap=True)
 
 
 async def _stop_signal() -> None:

@@ -96,7 +96,7 @@ def postmaster(folder: Path) -> int:
 async def test_postgres_restarted_under_live_clients(
     start: Start, tmp_path: Path, postgres: EmbeddedPostgres, source: str, how: signal.Signals
 ) -> None:
-    """They recover on the same socket, with no reload, and miss nothing, though rows were written that no stream told of."""
+    """They recover on the same socket, with no reload, and miss nothing, not even what no stream told of."""
     folder = tmp_path / "data"
     running = start(
         DATABASE_URL="", BONFIRE_DATA_DIR=str(folder), BONFIRE_CHANGE_SOURCE=source, BONFIRE_HEARTBEAT_MS="200"

@@ -7,7 +7,7 @@ which it was decided.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ from bonfire.sync.fanout import EXTENSION, Wire, frame_message
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import plan
 from bonfire_protocol.codec import Format, decode_up, encode
-from bonfire_protocol.down import Committed, DownFrame, Indexed, Pong, Refused, Result, Welcome
+from bonfire_protocol.down import Committed, DownFrame, Indexed, IndexState, Pong, Refused, Result, Welcome
 from bonfire_protocol.faults import CloseCode, Fault, FaultCode
 from bonfire_protocol.up import Hello, Mutate, Ping, Query, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
@@ -330,7 +330,7 @@ class Connection:
                 format_position(position),
                 Raw(outcome.value),
                 dict.fromkeys(outcome.views, "fresh"),
-                outcome.indexes,
+                _states(outcome.indexes),
             )
         )
         if position > self._session.position:
@@ -345,6 +345,10 @@ class Connection:
 
     def _refuse(self, fault: Fault, frame_id: str | None) -> None:
         self.send(Refused(fault.code, fault.message, fault.next, frame_id, fault.field, fault.expected, fault.got))
+
+
+def _states(indexes: Mapping[str, str]) -> dict[str, IndexState]:
+    return msgspec.convert(indexes, dict[str, IndexState])
 
 
 class _Named(Struct):

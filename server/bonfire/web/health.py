@@ -33,7 +33,7 @@ def health_routes(checks: Mapping[str, Check], gauges: Callable[[], Mapping[str,
         lines: list[str] = []
         for name, (meaning, value) in gauges().items():
             kind = "counter" if name.endswith("_total") else "gauge"
-            lines += [f"# HELP bonfire_{name} {meaning}", f"# TYPE bonfire_{name} {kind}", f"bonfire_{name} {value:g}"]
+            lines += [f"# HELP bonfire_{name} {meaning}", f"# TYPE bonfire_{name} {kind}", f"bonfire_{name} {value}"]
         return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4")
 
     return [
