@@ -175,6 +175,7 @@ async def test_silence_ends_it(reader: Reader, server: Server, clock: Clock) -> 
 async def test_a_nudge_asks_twice_then_writes_once(
     reader: Reader, server: Server, database: Database, recorder: Recorder, clock: Clock
 ) -> None:
+    database.flushed = 200
     reader.nudge(200)
     reader.nudge(200)
     reader.nudge(150)
