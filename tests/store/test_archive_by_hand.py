@@ -5,7 +5,8 @@ import pytest
 from support.psql import psql
 
 # Versions of one record, oldest first, without what differs from run to run (id, numbers, times); `kept` says that the
-# creation time is that of the first version, `order` that number and time go up together with the rows.
+# creation time is that of the first version, `order` that number and time go up together with the rows, `commits` that
+# each version bears the transaction that wrote it (here one each).
 VERSIONS = """
 with versions as (
   select 'history' as place, * from patient_history where id = '{id}'
@@ -14,8 +15,8 @@ with versions as (
 )
 select place, resource_type, status, resource, tenant,
        cts = (select min(ts) from versions) as kept,
-       txid > coalesce(lag(txid) over w, 0) and ts >= coalesce(lag(ts) over w, '-infinity') as "order",
-       xid >= coalesce(lag(xid) over w, '0') and xid < pg_snapshot_xmax(pg_current_snapshot()) as commits
+       txid > coalesce(lag(txid) over w, 0) and ts > coalesce(lag(ts) over w, '-infinity') as "order",
+       xid > coalesce(lag(xid) over w, '0') and xid < pg_snapshot_xmax(pg_current_snapshot()) as commits
 from versions
 window w as (order by txid)
 order by txid;
@@ -57,12 +58,16 @@ HAND_TOMBSTONE_VALUES = """
 INSERT INTO patient_history (id, txid, status, resource)
 VALUES ('{id}', nextval('transaction_id_seq'), 'deleted', '{{}}');
 """
+HAND_TOMBSTONE_NUMBERED_TOO_LOW = """
+INSERT INTO patient_history (id, txid, status, resource) SELECT id, txid - 1, 'deleted', resource
+FROM patient WHERE id = '{id}';
+"""
 HAND_TOMBSTONE_NO_RESOURCE = """
 INSERT INTO patient_history (id, txid, status) VALUES ('{id}', nextval('transaction_id_seq'), 'deleted');
 """
 HAND_TOMBSTONE_ALL_COLUMNS = """
 INSERT INTO patient_history
-SELECT id, nextval('transaction_id_seq'), current_timestamp, cts, resource_type, 'deleted', resource, tenant, xid
+SELECT id, nextval('transaction_id_seq'), ts, cts, resource_type, 'deleted', resource, tenant, xid
 FROM patient WHERE id = '{id}';
 """
 HAND_RECREATE = """
@@ -106,6 +111,10 @@ ROADS = {
     ),
     "archive, tombstone of all columns, delete": (
         CREATE + HAND_ARCHIVE + HAND_TOMBSTONE_ALL_COLUMNS + DELETE,
+        CREATE + DELETE,
+    ),
+    "archive, tombstone numbered too low, delete": (
+        CREATE + HAND_ARCHIVE + HAND_TOMBSTONE_NUMBERED_TOO_LOW + DELETE,
         CREATE + DELETE,
     ),
     "tombstone before the archive": (CREATE + HAND_TOMBSTONE + HAND_ARCHIVE + DELETE, CREATE + DELETE),

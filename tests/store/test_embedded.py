@@ -228,6 +228,25 @@ def test_a_crashed_one_recovers(data_folder: Path, cluster_at: Cluster, leftover
     assert state(cluster_at) == "shut down"
 
 
+def test_a_crashed_one_is_not_started_over_its_own_children(data_folder: Path, cluster_at: Cluster) -> None:
+    postgres = EmbeddedPostgres()
+    url = postgres.start(data_folder)
+    with psycopg.connect(url) as conn, ThreadPoolExecutor() as threads:
+        main, child = cluster_at.pid(), conn.info.backend_pid
+        assert main is not None
+        os.kill(child, signal.SIGSTOP)
+        os.kill(main, signal.SIGKILL)
+        while cluster_at.pid() is not None:
+            pass
+        starting = threads.submit(cluster_at.start)
+        while "shared memory block" not in cluster_at.log.read_text():
+            assert not starting.done()
+        os.kill(child, signal.SIGCONT)
+        starting.result()
+    assert psql(url, "select 1") == "1"
+    postgres.stop()
+
+
 def test_an_interrupted_first_start_is_begun_again(data_folder: Path, cluster_at: Cluster) -> None:
     unfinished = data_folder / f"{NAME}.new"
     unfinished.mkdir()

@@ -191,9 +191,11 @@ class Database:
             transaction = connection.begin(begin)
             try:
                 await transaction.start()
-            except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE):
-                # Nothing was done yet: the next connection may be alive.
-                connection.terminate()
+            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, *_UNAVAILABLE):
+                # Nothing was done yet, and the next connection may be alive. (asyncpg calls it an internal error
+                # when the server's farewell has come in, and the end of the connection not yet.)
+                if not _is_gone(connection):
+                    connection.terminate()
                 await self._app.release(connection)
                 continue
             except BaseException:
