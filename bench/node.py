@@ -1,0 +1,39 @@
+"""A bonfire server as a process of a benchmark: `python -m bench.node URL`."""
+
+import asyncio
+import logging
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+from bench.child import answer_parent
+from bench.rows import bench_registry
+from bonfire.app import Server, start_node
+from bonfire.config import Settings
+
+
+async def main(url: str) -> None:
+    registry = bench_registry()
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    async with start_node(Settings(), url=url, registry=registry, development=True, app_folder=None) as node:
+        server = Server(node, host="127.0.0.1", port=0, on_ready=listening.set_result)
+        serving = asyncio.create_task(server.serve())
+        port = int((await listening).rsplit(":", 1)[1])
+
+        async def answer(question: dict[str, Any]) -> dict[str, Any]:
+            match question["do"]:
+                case "cpu":
+                    return {"cpu": time.process_time()}
+                case unknown:
+                    raise ValueError(unknown)
+
+        await answer_parent({"port": port}, answer)
+        server.should_exit = True
+        await serving
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.WARNING)
+    uvloop.run(main(sys.argv[1]))

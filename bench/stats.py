@@ -1,0 +1,32 @@
+"""Medians, percentiles and ratios."""
+
+from collections.abc import Sequence
+from statistics import median
+
+from msgspec import Struct
+
+
+class Compared(Struct, frozen=True):
+    """A figure of bonfire's beside the same one of its floor. `ratio` is the median over rounds of one divided by the
+    other, each round's pair measured one right after the other: on a busy machine it says more than the figures do.
+    `low` and `high` are its least and greatest round."""
+
+    ours: float
+    floor: float
+    ratio: float
+    low: float
+    high: float
+
+
+def compare(ours: Sequence[float], floor: Sequence[float], *, better: str) -> Compared:
+    """`better`: "higher" (ratio = ours / floor, for rates) or "lower" (ratio = floor / ours, for costs): either way 1
+    is as good as the floor, and less is worse."""
+    pairs = zip(ours, floor, strict=True)
+    ratios = [one / other if better == "higher" else other / one for one, other in pairs]
+    return Compared(median(ours), median(floor), median(ratios), min(ratios), max(ratios))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that `share` of all values (0 to 1) do not exceed."""
+    ranked = sorted(values)
+    return ranked[min(len(ranked) - 1, int(share * len(ranked)))]
