@@ -10,6 +10,7 @@ from bonfire.clinical.mutations import Subject
 from bonfire.clinical.references import caller_reference, id_in, patient_reference
 from bonfire.clinical.registry import Registry
 from bonfire.clinical.times import instant
+from bonfire.store.model import ReadModel, Source, desc
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import Json
 
@@ -25,6 +26,42 @@ KINDS: dict[EncounterKind, tuple[str, str]] = {
 }
 
 encounters = Registry()
+
+encounters_by_patient = ReadModel(
+    name="encountersByPatient",
+    description="A patient's encounters, the newest first.",
+    columns={
+        "patientId": "text",
+        "status": "text",
+        "kind": "text",
+        "reason": "text",
+        "clinician": "text",
+        "start": "timestamptz",
+        "end": "timestamptz",
+        "version": "text",
+    },
+    sources=(
+        Source(
+            "Encounter",
+            select={
+                "patientId": "bonfire.patient_of('Encounter', r.id, r.resource)",
+                "status": "bonfire.string(r.resource -> 'status')",
+                "kind": "case r.resource #>> '{class,code}' "
+                + " ".join(f"when '{code}' then '{kind}'" for kind, (code, _) in KINDS.items())
+                + " end",
+                "reason": "left(bonfire.concept(r.resource #> '{reasonCode,0}'), 500)",
+                "clinician": "left(bonfire.string(r.resource #> '{participant,0,individual,display}'), 500)",
+                "start": "bonfire.instant(r.resource #>> '{period,start}')",
+                "end": "bonfire.instant(r.resource #>> '{period,end}')",
+                "version": "r.txid::text",
+            },
+        ),
+    ),
+    key=("patientId",),
+    order=(desc("start"),),
+)
+
+encounters.live("encounters.listByPatient", encounters_by_patient, limit=200)
 
 
 class Encounter(Value, frozen=True):

@@ -33,7 +33,7 @@ from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import Json
 
 NoteKind = Literal["progress", "history", "consult", "discharge", "telephone"]
-NoteStatus = Literal["draft", "signed", "amended", "superseded", "entered-in-error"]
+NoteStatus = Literal["draft", "signed", "amended", "superseded", "enteredInError"]
 NoteText = Annotated[str, Meta(min_length=1, max_length=200_000)]
 NoteTitle = Annotated[str, Meta(min_length=1, max_length=200)]
 
@@ -224,7 +224,7 @@ def note_status(resource: Json) -> NoteStatus:
     """Our status of a DocumentReference; one without a `docStatus` came from elsewhere and is taken for signed."""
     match resource["status"], resource.get("docStatus"):
         case ("entered-in-error", _) | (_, "entered-in-error"):
-            return "entered-in-error"
+            return "enteredInError"
         case "superseded", _:
             return "superseded"
         case _, "preliminary":

@@ -37,8 +37,8 @@ class Patient(Value, frozen=True):
     id: str
     version: str
     name: str
-    given_name: str | None
-    family_name: str | None
+    given: str | None
+    family: str | None
     birth_date: str | None
     gender: Gender | None
     identifier: str | None
@@ -52,8 +52,8 @@ class Patient(Value, frozen=True):
 @patients.mutation("patients.create")
 async def create(
     ctx: MutationContext,
-    given_name: NamePart,
-    family_name: NamePart,
+    given: NamePart,
+    family: NamePart,
     birth_date: date | None = None,
     gender: Gender | None = None,
     identifier: NamePart | None = None,
@@ -61,7 +61,7 @@ async def create(
     email: ContactPoint | None = None,
 ) -> Patient:
     """Registers a patient; `identifier` is the medical record number."""
-    resource: Json = {"resourceType": "Patient", "active": True, "name": [human_name(given_name, family_name)]}
+    resource: Json = {"resourceType": "Patient", "active": True, "name": [human_name(given, family)]}
     if identifier is not None:
         resource["identifier"] = [mrn_identifier(identifier)]
     if birth_date is not None:
@@ -77,8 +77,8 @@ async def create(
 async def update(
     ctx: MutationContext,
     patient_id: str,
-    given_name: NamePart | UnsetType = UNSET,
-    family_name: NamePart | UnsetType = UNSET,
+    given: NamePart | UnsetType = UNSET,
+    family: NamePart | UnsetType = UNSET,
     birth_date: date | UnsetType | None = UNSET,
     gender: Gender | UnsetType | None = UNSET,
     phone: ContactPoint | UnsetType | None = UNSET,
@@ -88,13 +88,14 @@ async def update(
     """Changes what is given and leaves the rest; null takes a value away."""
     resource = await ctx.require("Patient", patient_id, field="patientId")
     known = patient_of(resource)
-    if given_name is not UNSET or family_name is not UNSET:
+    if given is not UNSET or family is not UNSET:
         name = human_name(
-            known.given_name or "" if given_name is UNSET else given_name,
-            known.family_name or "" if family_name is UNSET else family_name,
+            known.given or "" if given is UNSET else given,
+            known.family or "" if family is UNSET else family,
         )
-        # Other names (maiden, nickname) stay behind the first one, which is the one in use.
-        resource["name"] = [name, *resource.get("name", [])[1:]]
+        names = resource.get("name", [])
+        # Other names (maiden, nickname) stay.
+        resource["name"] = [name, *(other for other in names if other is not _name_in_use(resource))]
     if birth_date is not UNSET:
         _set(resource, "birthDate", birth_date.isoformat() if birth_date is not None else None)
     if gender is not UNSET:
@@ -115,6 +116,49 @@ async def get(ctx: QueryContext, patient_id: str) -> Patient | None:
     return None if resource is None else patient_of(resource)
 
 
+class PatientRow(Value, frozen=True):
+    """A patient in a list."""
+
+    id: str
+    name: str
+    family: str | None
+    given: str | None
+    birth_date: str | None
+    gender: str | None
+    identifier: str | None
+    active: bool
+    deceased: bool
+    version: str
+    updated_at: str
+
+
+class Search(Value, frozen=True):
+    """What to look for: each word of `text` has to be somewhere in the name or the medical record number."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=100)]
+    limit: Annotated[int, Meta(ge=1, le=100)] = 50
+
+
+patients.sql(
+    "patients.search",
+    r"""
+    select p.id, p.name, p.family, p.given, p.birth_date, p.gender, p.identifier, p.active, p.deceased, p.version,
+           bonfire.instant_text(p.updated_at) as updated_at
+    from read.patients p
+    where not exists (
+      select from regexp_split_to_table(lower(:text), '[[:space:]]+') word
+      where position(word in lower(concat_ws(' ', p.given, p.family, p.name, p.identifier))) = 0
+    )
+    order by p.family, p.given, p.id
+    limit :limit
+    """,
+    args=Search,
+    row=PatientRow,
+    depends=[Depends("Patient")],
+    doc="Patients whose name or medical record number holds each word of `text`, by name.",
+)
+
+
 def human_name(given: str, family: str) -> Json:
     """A HumanName of given names (parted by spaces) and a family name; an empty part is left out."""
     name: Json = {"use": "official", "text": f"{given} {family}".strip()}
@@ -132,7 +176,7 @@ def mrn_identifier(mrn: str) -> Json:
 
 def patient_of(resource: Json) -> Patient:
     """The patient in a Patient resource, ours or imported."""
-    name: Json = next(iter(resource.get("name", ())), {})
+    name = _name_in_use(resource)
     given = " ".join(name.get("given", ())) or None
     family = name.get("family")
     text = name.get("text") or " ".join(part for part in (given, family) if part)
@@ -140,8 +184,8 @@ def patient_of(resource: Json) -> Patient:
         id=resource["id"],
         version=resource["meta"]["versionId"],
         name=text or "(no name)",
-        given_name=given,
-        family_name=family,
+        given=given,
+        family=family,
         birth_date=resource.get("birthDate"),
         gender=resource.get("gender"),
         identifier=_identifier(resource),
@@ -151,6 +195,12 @@ def patient_of(resource: Json) -> Patient:
         deceased=bool(resource.get("deceasedBoolean", "deceasedDateTime" in resource)),
         deceased_at=resource.get("deceasedDateTime"),
     )
+
+
+def _name_in_use(resource: Json) -> Json:
+    """The official name, else the first one."""
+    names: list[Json] = resource.get("name", [])
+    return next((name for name in names if name.get("use") == "official"), names[0] if names else {})
 
 
 def _identifier(resource: Json) -> str | None:
