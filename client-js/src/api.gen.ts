@@ -70,8 +70,26 @@ export interface Draft {
   readonly updatedAt: string;
 }
 
+/** What a user is writing about a patient, the last saved first. */
+export interface DraftsByPatientRow {
+  readonly id: string;
+  readonly owner: string;
+  readonly patientId: string;
+  readonly version: string | null;
+  readonly text: string | null;
+  readonly title: string | null;
+  readonly kind: string | null;
+  readonly encounterId: string | null;
+  readonly updatedAt: string | null;
+}
+
 export interface DraftsDiscardArgs {
   readonly draftId: string;
+}
+
+export interface DraftsListByPatientArgs {
+  readonly patientId: string;
+  readonly limit?: number;
 }
 
 export interface DraftsPromoteArgs {
@@ -101,8 +119,26 @@ export interface Encounter {
   readonly end: string | null;
 }
 
+/** A patient's encounters, the newest first. */
+export interface EncountersByPatientRow {
+  readonly id: string;
+  readonly patientId: string;
+  readonly status: string | null;
+  readonly kind: string | null;
+  readonly reason: string | null;
+  readonly clinician: string | null;
+  readonly start: string | null;
+  readonly end: string | null;
+  readonly version: string | null;
+}
+
 export interface EncountersFinishArgs {
   readonly encounterId: string;
+}
+
+export interface EncountersListByPatientArgs {
+  readonly patientId: string;
+  readonly limit?: number;
 }
 
 export interface EncountersStartArgs {
@@ -116,6 +152,22 @@ export interface ImmunizationsRecordArgs {
   readonly name: string;
   readonly code?: Code | null;
   readonly given?: string | null;
+}
+
+/** A patient's newest score of each questionnaire. */
+export interface LatestScoresRow {
+  readonly id: string;
+  readonly patientId: string;
+  readonly code: string | null;
+  readonly name: string | null;
+  readonly value: number | null;
+  readonly unit: string | null;
+  readonly severity: string | null;
+  readonly at: string | null;
+  readonly recordedAt: string | null;
+  readonly encounterId: string | null;
+  readonly version: string | null;
+  readonly observationId: string | null;
 }
 
 export interface MedicationsPrescribeArgs {
@@ -134,7 +186,7 @@ export interface Note {
   readonly version: string;
   readonly patientId: string | null;
   readonly encounterId: string | null;
-  readonly status: "amended" | "draft" | "entered-in-error" | "signed" | "superseded";
+  readonly status: "amended" | "draft" | "enteredInError" | "signed" | "superseded";
   readonly kind: "consult" | "discharge" | "history" | "progress" | "telephone" | null;
   readonly title: string;
   readonly text: string;
@@ -148,6 +200,25 @@ export interface NotesAmendArgs {
   readonly noteId: string;
   readonly text: string;
   readonly title?: string | null;
+}
+
+/** A patient's notes, the newest first. */
+export interface NotesByPatientRow {
+  readonly id: string;
+  readonly patientId: string;
+  readonly version: string | null;
+  readonly status: string | null;
+  readonly kind: string | null;
+  readonly title: string | null;
+  readonly text: string | null;
+  readonly date: string | null;
+  readonly author: string | null;
+  readonly signedBy: string | null;
+  readonly replaces: string | null;
+  readonly encounterId: string | null;
+  readonly code: string | null;
+  readonly display: string | null;
+  readonly updatedAt: string | null;
 }
 
 export interface NotesCreateArgs {
@@ -174,6 +245,11 @@ export interface NotesGetArgs {
   readonly noteId: string;
 }
 
+export interface NotesListByPatientArgs {
+  readonly patientId: string;
+  readonly limit?: number;
+}
+
 export interface NotesSignArgs {
   readonly noteId: string;
 }
@@ -186,8 +262,8 @@ export interface Patient {
   readonly id: string;
   readonly version: string;
   readonly name: string;
-  readonly givenName: string | null;
-  readonly familyName: string | null;
+  readonly given: string | null;
+  readonly family: string | null;
   readonly birthDate: string | null;
   readonly gender: "female" | "male" | "other" | "unknown" | null;
   readonly identifier: string | null;
@@ -198,9 +274,24 @@ export interface Patient {
   readonly deceasedAt: string | null;
 }
 
+/** A patient in a list. */
+export interface PatientRow {
+  readonly id: string;
+  readonly name: string;
+  readonly family: string | null;
+  readonly given: string | null;
+  readonly birthDate: string | null;
+  readonly gender: string | null;
+  readonly identifier: string | null;
+  readonly active: boolean;
+  readonly deceased: boolean;
+  readonly version: string;
+  readonly updatedAt: string;
+}
+
 export interface PatientsCreateArgs {
-  readonly givenName: string;
-  readonly familyName: string;
+  readonly given: string;
+  readonly family: string;
   readonly birthDate?: string | null;
   readonly gender?: "female" | "male" | "other" | "unknown" | null;
   readonly identifier?: string | null;
@@ -212,10 +303,34 @@ export interface PatientsGetArgs {
   readonly patientId: string;
 }
 
+export interface PatientsListArgs {
+  readonly limit?: number;
+}
+
+/** All patients, by family name and given names. */
+export interface PatientsRow {
+  readonly id: string;
+  readonly name: string | null;
+  readonly family: string | null;
+  readonly given: string | null;
+  readonly birthDate: string | null;
+  readonly gender: string | null;
+  readonly identifier: string | null;
+  readonly active: boolean | null;
+  readonly deceased: boolean | null;
+  readonly version: string | null;
+  readonly updatedAt: string | null;
+}
+
+export interface PatientsSearchArgs {
+  readonly text: string;
+  readonly limit?: number;
+}
+
 export interface PatientsUpdateArgs {
   readonly patientId: string;
-  readonly givenName?: string;
-  readonly familyName?: string;
+  readonly given?: string;
+  readonly family?: string;
   readonly birthDate?: string | null;
   readonly gender?: "female" | "male" | "other" | "unknown" | null;
   readonly phone?: string | null;
@@ -246,6 +361,32 @@ export interface Score {
   readonly at: string;
 }
 
+/** A patient's scores of one questionnaire (`phq-9`, `gad-7` or a LOINC code), the newest first. */
+export interface ScoresByPatientRow {
+  readonly id: string;
+  readonly patientId: string;
+  readonly code: string;
+  readonly name: string | null;
+  readonly value: number | null;
+  readonly unit: string | null;
+  readonly severity: string | null;
+  readonly at: string | null;
+  readonly recordedAt: string | null;
+  readonly encounterId: string | null;
+  readonly version: string | null;
+}
+
+export interface ScoresHistoryArgs {
+  readonly patientId: string;
+  readonly code: string;
+  readonly limit?: number;
+}
+
+export interface ScoresLatestArgs {
+  readonly patientId: string;
+  readonly limit?: number;
+}
+
 export interface ScoresRecordArgs {
   readonly patientId: string;
   /** phq-9, gad-7, or a LOINC code */
@@ -255,6 +396,25 @@ export interface ScoresRecordArgs {
   readonly name?: string | null;
   readonly encounterId?: string | null;
   readonly at?: string | null;
+}
+
+export interface TimelineListArgs {
+  readonly patientId: string;
+  readonly limit?: number;
+}
+
+/** All that happened to a patient, the newest first. */
+export interface TimelineRow {
+  readonly id: string;
+  readonly patientId: string;
+  readonly kind: string | null;
+  readonly at: string | null;
+  readonly title: string | null;
+  readonly detail: string | null;
+  readonly status: string | null;
+  readonly resourceType: string | null;
+  readonly resourceId: string | null;
+  readonly encounterId: string | null;
 }
 
 /** The ids of the observations that were recorded. */
@@ -307,6 +467,12 @@ export const api = {
      */
     discard: mutation<DraftsDiscardArgs, boolean>("drafts.discard"),
     /**
+     * What a user is writing about a patient, the last saved first.
+     *
+     * Shows the read model `draftsByPatient`.
+     */
+    listByPatient: query<DraftsListByPatientArgs, readonly DraftsByPatientRow[]>("drafts.listByPatient"),
+    /**
      * Makes a note of the caller's draft (signed, where `sign`), and the draft is gone.
      *
      * Is about a AppState/drafts: the version of it that was on the screen can be stated.
@@ -326,6 +492,12 @@ export const api = {
      * Is about a Encounter: the version of it that was on the screen can be stated.
      */
     finish: mutation<EncountersFinishArgs, Encounter>("encounters.finish"),
+    /**
+     * A patient's encounters, the newest first.
+     *
+     * Shows the read model `encountersByPatient`.
+     */
+    listByPatient: query<EncountersListByPatientArgs, readonly EncountersByPatientRow[]>("encounters.listByPatient"),
     /** Begins an encounter with a patient, now. */
     start: mutation<EncountersStartArgs, Encounter>("encounters.start"),
   },
@@ -361,6 +533,12 @@ export const api = {
     /** One note of a patient; null where the patient has none of that id. */
     get: query<NotesGetArgs, Note | null>("notes.get"),
     /**
+     * A patient's notes, the newest first.
+     *
+     * Shows the read model `notesByPatient`.
+     */
+    listByPatient: query<NotesListByPatientArgs, readonly NotesByPatientRow[]>("notes.listByPatient"),
+    /**
      * Signs a draft in the caller's name: from then on its words stay.
      *
      * Is about a DocumentReference: the version of it that was on the screen can be stated.
@@ -373,6 +551,14 @@ export const api = {
     /** One patient; null where there is none. */
     get: query<PatientsGetArgs, Patient | null>("patients.get"),
     /**
+     * All patients, by family name and given names.
+     *
+     * Shows the read model `patients`.
+     */
+    list: query<PatientsListArgs, readonly PatientsRow[]>("patients.list"),
+    /** Patients whose name or medical record number holds each word of `text`, by name. */
+    search: query<PatientsSearchArgs, readonly PatientRow[]>("patients.search"),
+    /**
      * Changes what is given and leaves the rest; null takes a value away.
      *
      * Is about a Patient: the version of it that was on the screen can be stated.
@@ -381,11 +567,31 @@ export const api = {
   },
   scores: {
     /**
+     * A patient's scores of one questionnaire (`phq-9`, `gad-7` or a LOINC code), the newest first.
+     *
+     * Shows the read model `scoresByPatient`.
+     */
+    history: query<ScoresHistoryArgs, readonly ScoresByPatientRow[]>("scores.history"),
+    /**
+     * A patient's newest score of each questionnaire.
+     *
+     * Shows the read model `latestScores`.
+     */
+    latest: query<ScoresLatestArgs, readonly LatestScoresRow[]>("scores.latest"),
+    /**
      * Records a score, by its total or by the answers (0 to 3, one for each item), which are then kept and added up.
      *
      * `name` says what a LOINC code that is not known here stands for; `at` is now, unless it is given.
      */
     record: mutation<ScoresRecordArgs, Score>("scores.record"),
+  },
+  timeline: {
+    /**
+     * All that happened to a patient, the newest first.
+     *
+     * Shows the read model `timeline`.
+     */
+    list: query<TimelineListArgs, readonly TimelineRow[]>("timeline.list"),
   },
   vitals: {
     /** Records what was measured at one time; blood pressure takes both of its numbers. */
