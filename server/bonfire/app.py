@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from socket import socket
 from uuid import uuid4
@@ -42,7 +42,6 @@ from bonfire_protocol.up import Hello, Mutate
 
 log = logging.getLogger("bonfire")
 
-VERSION = metadata.version("bonfire")
 MAX_FRAME_BYTES = 1024 * 1024
 DRAIN_SECONDS = 1.0
 
@@ -125,9 +124,7 @@ async def start_node(
             routes=[
                 WebSocketRoute("/live", live.serve),
                 *health_routes(_checks(database, hub, live), lambda: _gauges(hub, live)),
-                *fhir_routes(
-                    database, authenticate_http, clock=_now, new_id=_new_id, random=random.Random(), version=VERSION
-                ),
+                *fhir_routes(database, authenticate_http, _now),
                 *page_routes(app_folder),
             ]
         )
@@ -167,6 +164,19 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._node = node
         self._on_ready = on_ready
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn raises the signal again once it has stopped, which would end the process before what is around the
+        # server (the embedded Postgres) is stopped too.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         await super().startup(sockets)

@@ -63,6 +63,8 @@ EXPECTED = (
 def main(argv: list[str] | None = None) -> NoReturn:
     """Entry point."""
     arguments = _parser().parse_args(argv)
+    # A service manager's SIGTERM ends the command as Ctrl-C does: what was started is stopped.
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         settings = _settings(arguments)
         logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
@@ -75,6 +77,10 @@ def main(argv: list[str] | None = None) -> NoReturn:
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)
 
 
 def _sentence(error: Exception) -> str:

@@ -88,8 +88,8 @@ async def test_all_queries_of_a_connection_move_together(server: Running, client
             return seen[-1] == (0, 3)
 
         for number in range(3):
-            draft = (await client.mutate("drafts.save", patientId=patient, text=f"Draft {number}"))["value"]
-            await client.mutate("drafts.promote", draftId=draft["id"], patientId=patient)
+            await client.mutate("drafts.save", patientId=patient, draftId=f"d{number}", text=f"Draft {number}")
+            await client.mutate("drafts.promote", draftId=f"d{number}")
         await other.until(look)
         totals = [drafts_seen + notes_seen for drafts_seen, notes_seen in seen]
         assert totals == sorted(totals), "a draft is never gone before its note is there"
