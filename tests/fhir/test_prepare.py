@@ -22,7 +22,7 @@ def bundle(kind: str, *resources: dict[str, Any]) -> dict[str, Any]:
 def test_a_lone_resource_is_checked_and_its_links_are_found() -> None:
     resource = {
         "resourceType": "Encounter",
-        "status": "x",
+        "status": "planned",
         "class": {"code": "x"},
         "subject": {"reference": "Patient/1"},
     }

@@ -48,6 +48,8 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     (PATIENT | {"name": [{"given": ["x", None]}]}, "Patient.name[0].given[1]", "null without a value"),
     (PATIENT | {"name": [{"family": 5}]}, "Patient.name[0].family", "expected a string, got a number"),
     (PATIENT | {"contact": [{"name": [{}]}]}, "Patient.contact[0].name", "a HumanName object"),
+    (PATIENT | {"gender": "f"}, "Patient.gender", "administrative-gender (female, male, other, unknown), got a string"),
+    (PATIENT | {"contained": [{"resourceType": "Bundle", "type": "x"}]}, "Patient.contained[0].type", "bundle-type"),
     (PATIENT | {"gender": None}, "Patient.gender", "got null"),
     (PATIENT | {"deceasedBoolean": True, "deceasedDateTime": "2020"}, "Patient.deceased", "exclude each other"),
     (PATIENT | {"_name": {"id": "x"}}, "Patient.name", "no element _name"),

@@ -1,6 +1,7 @@
-"""Whether a resource is what R4 says: its elements, their types, cardinalities and formats.
+"""Whether a resource is what R4 says: its elements, their types, cardinalities and formats, and the codes of elements
+of type code (`Patient.gender`) that R4 lists.
 
-Invariants, terminology bindings and profiles are not looked at. What is valid is stored as it came; nothing here
+Invariants, other terminology and profiles are not looked at. What is valid is stored as it came; nothing here
 changes or completes a value. Messages name elements and kinds, never values.
 """
 
@@ -13,6 +14,9 @@ from bonfire.fhir.outcome import MAX_ISSUES, Issue, IssueCode, Refusal
 
 MAX_DEPTH = 64
 """Objects within objects. Deep questionnaires and nested extensions stay below 20."""
+
+_FEW = 16
+"""Up to so many codes are listed in a message."""
 
 _ELEMENT_NAME = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}")
 
@@ -100,7 +104,7 @@ class _Walk:
             if found.repeated:
                 self._list(value, child, found, path, depth)
             elif found.primitive:
-                expected = PRIMITIVES[found.type](child)
+                expected = _expected(child, found)
                 if expected is not None:
                     self._mismatch(child, found, expected, f"{path}.{found.element}")
             else:
@@ -121,7 +125,7 @@ class _Walk:
                 if not _has_beside(owner, found, index):
                     self._add("structure", f"{found.name}: null without a value beside it", f"{path}[{index}]")
             elif found.primitive:
-                expected = PRIMITIVES[found.type](item)
+                expected = _expected(item, found)
                 if expected is not None:
                     self._mismatch(item, found, expected, f"{path}[{index}]")
             else:
@@ -150,6 +154,14 @@ class _Walk:
         self.issues.append(Issue(code, details, path))
         if len(self.issues) >= MAX_ISSUES:
             raise _EnoughIssues
+
+
+def _expected(value: object, found: Property) -> str | None:
+    expected = PRIMITIVES[found.type](value)
+    if expected is None and found.codes is not None and value not in found.codes:
+        some = sorted(found.codes) if len(found.codes) <= _FEW else ()
+        return f"a code of {found.value_set}" + (f" ({', '.join(some)})" if some else "")
+    return expected
 
 
 def _has_beside(owner: dict[str, Any], found: Property, index: int) -> bool:

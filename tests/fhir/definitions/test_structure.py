@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bonfire.fhir.definitions.compile_structure import compile_structure
+from bonfire.fhir.definitions.compile_structure import compile_definitions
 from bonfire.fhir.definitions.structure import resource_structures, structures
 from bonfire.store.types import RESOURCE_TYPES
 
@@ -40,11 +40,17 @@ def test_a_content_reference_has_the_type_of_what_it_refers_to() -> None:
     assert structures()["Observation.component"].properties["referenceRange"].type == "Observation.referenceRange"
 
 
-def test_the_table_is_what_the_official_definitions_give() -> None:
+def test_a_code_is_bound_where_its_value_set_can_be_listed() -> None:
+    assert structures()["Patient"].properties["gender"].codes == frozenset({"male", "female", "other", "unknown"})
+    assert structures()["Attachment"].properties["contentType"].codes is None
+    assert structures()["Patient"].properties["_gender"].codes is None
+
+
+def test_the_tables_are_what_the_official_definitions_give() -> None:
     folder = os.environ.get("BONFIRE_TEST_R4_EXAMPLES")
     if not folder:
         pytest.skip("BONFIRE_TEST_R4_EXAMPLES names no unpacked npm package hl7.fhir.r4.examples 4.0.1")
-    paths = sorted(Path(folder).glob("StructureDefinition-*.json"))
-    compiled = compile_structure(json.loads(path.read_bytes()) for path in paths)
-    shipped = Path("server/bonfire/fhir/definitions/structure.json")
-    assert compiled == json.loads((Path(__file__).parents[3] / shipped).read_bytes())
+    paths = sorted(Path(folder).glob("*-*.json"))
+    compiled = compile_definitions(json.loads(path.read_bytes()) for path in paths)
+    shipped = Path(__file__).parents[3] / "server/bonfire/fhir/definitions"
+    assert compiled == tuple(json.loads((shipped / name).read_bytes()) for name in ("structure.json", "codes.json"))

@@ -1,11 +1,11 @@
 """The structure of every FHIR R4 type: its elements, their types and cardinalities.
 
-Read from `structure.json`, which `compile_structure.py` makes of the official 4.0.1 definitions. Nothing here
-depends on R4B or R5: both have dropped and changed types that R4 data still uses.
+Read from `structure.json` and `codes.json`, which `compile_structure.py` makes of the official 4.0.1 definitions.
+Nothing here depends on R4B or R5: both have dropped and changed types that R4 data still uses.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -23,7 +23,8 @@ class Property:
 
     `element` is the element's name (`value` for `valueQuantity`), as FHIRPath spells it; properties of one choice
     share it. `type` names a primitive, a type of this table, or `ANY_RESOURCE`. `companion` marks `_birthDate`: id
-    and extensions of the primitive beside it; its `type` is `Element`.
+    and extensions of the primitive beside it; its `type` is `Element`. `codes` are those that a code must be one of,
+    the value set called `value_set`; None where any is allowed.
     """
 
     name: str
@@ -33,6 +34,8 @@ class Property:
     primitive: bool = False
     choice: bool = False
     companion: bool = False
+    codes: frozenset[str] | None = None
+    value_set: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,10 @@ class Structure:
 @cache
 def structures() -> Mapping[str, Structure]:
     """Every complex type, resource and inner element (`Patient.contact`) of R4 by name; read on first use."""
-    text = files("bonfire.fhir.definitions").joinpath("structure.json").read_bytes()
-    table = msgspec.json.decode(text, type=dict[str, dict[str, str]])
-    return {name: _structure(name, elements) for name, elements in table.items()}
+    folder = files("bonfire.fhir.definitions")
+    table = msgspec.json.decode(folder.joinpath("structure.json").read_bytes(), type=dict[str, dict[str, str]])
+    codes = msgspec.json.decode(folder.joinpath("codes.json").read_bytes(), type=dict[str, frozenset[str]])
+    return {name: _structure(name, elements, codes) for name, elements in table.items()}
 
 
 @cache
@@ -71,20 +75,21 @@ def resource_structures() -> Mapping[str, Structure]:
     }
 
 
-def _structure(name: str, elements: Mapping[str, str]) -> Structure:
+def _structure(name: str, elements: Mapping[str, str], codes: Mapping[str, frozenset[str]]) -> Structure:
     properties: dict[str, Property] = {}
     required: list[Required] = []
     for element, spelled in elements.items():
-        types = spelled.rstrip("!*+")
-        repeated, needed = spelled.endswith(("*", "+")), spelled.endswith(("!", "+"))
-        own = _properties(element, types.split("|"), repeated)
+        kind, _, value_set = spelled.partition("=")
+        own = _properties(element, kind.rstrip("!*+").split("|"), repeated=kind.endswith(("*", "+")))
+        if value_set:
+            own[0] = replace(own[0], codes=codes[value_set], value_set=value_set)
         properties |= {each.name: each for each in own}
-        if needed:
+        if kind.endswith(("!", "+")):
             required.append(Required(element, own[0].element, frozenset(each.name for each in own)))
     return Structure(name, properties, tuple(required))
 
 
-def _properties(element: str, types: list[str], repeated: bool) -> list[Property]:
+def _properties(element: str, types: list[str], *, repeated: bool) -> list[Property]:
     own: list[Property] = []
     choice = element.endswith("[x]")
     stem = element.removesuffix("[x]")
