@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import asyncpg
 from msgspec import Struct
 
-from bonfire.changes.refusal import refusal_of_connection, refusal_of_question
+from bonfire.changes.refusal import DATABASE_ERRORS, refusal_of_connection, refusal_of_question
 from bonfire.changes.source import SourceUnavailable
 from bonfire.changes.timing import Timing
 
@@ -67,7 +67,7 @@ class OutboxConnection:
         """Connect and listen. `wake` is called with each position told, and with None when the connection is lost."""
         try:
             connection = await asyncpg.connect(url, timeout=timing.silence, command_timeout=timing.silence)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             raise refusal_of_connection(error) from None
         connection.add_termination_listener(lambda _: wake(None))
         opened = cls(connection, timing)
@@ -144,7 +144,7 @@ class OutboxConnection:
     async def close(self) -> None:
         try:
             await self._connection.close(timeout=self._timing.silence)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except DATABASE_ERRORS:
             self._connection.terminate()
 
     async def _enable(self) -> None:
@@ -155,7 +155,7 @@ class OutboxConnection:
     async def _ask(self, answer: Awaitable[_T]) -> _T:
         try:
             return await answer
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             raise refusal_of_question(error) from None
 
 

@@ -1,9 +1,21 @@
 """Why the database refuses to be read from, and what to do about it: recognised by SQLSTATE."""
 
+from typing import Final
+
 import asyncpg
 import psycopg
 
 from bonfire.changes.source import SourceUnavailable
+
+# What asyncpg raises when the database is not there, does not answer or says no. InternalClientError is what it
+# raises where a connection is lost between two steps of its own.
+DATABASE_ERRORS: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+)
 
 # Classes of SQLSTATE that pass by themselves: connection, rollback, resources, operator intervention, system.
 _PASSING = ("08", "40", "53", "57", "58")

@@ -11,7 +11,7 @@ from typing import TypeVar
 import asyncpg
 from msgspec import Struct
 
-from bonfire.changes.refusal import refusal_of_connection, refusal_of_question, refusal_of_replication
+from bonfire.changes.refusal import DATABASE_ERRORS, refusal_of_connection, refusal_of_question, refusal_of_replication
 from bonfire.changes.source import SourceUnavailable
 from bonfire.engine.visibility import Visibility
 
@@ -124,7 +124,7 @@ class Side:
             )
         except asyncpg.PostgresError as error:
             raise refusal_of_replication(error) from None
-        except (OSError, TimeoutError, asyncpg.InterfaceError) as error:
+        except DATABASE_ERRORS as error:
             raise refusal_of_connection(error) from None
         connection.terminate()
 
@@ -151,7 +151,7 @@ class Side:
         if connection is not None:
             try:
                 await connection.close(timeout=self._patience)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except DATABASE_ERRORS:
                 connection.terminate()
 
     async def _ask(self, question: Callable[[asyncpg.Connection], Awaitable[_T]]) -> _T:
@@ -161,11 +161,11 @@ class Side:
                     self._connection = await asyncpg.connect(
                         self._url, timeout=self._patience, command_timeout=self._patience
                     )
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 raise refusal_of_connection(error) from None
             try:
                 return await question(self._connection)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except DATABASE_ERRORS as error:
                 self._connection.terminate()
                 self._connection = None
                 raise refusal_of_question(error) from None

@@ -21,7 +21,7 @@ class Timing:
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     random: Callable[[], float] = random.random
-    heartbeat: float = 1.0
+    heartbeat: float = 0.5
     patience: float = 0.005
     silence: float = 15.0
     retry_first: float = 0.1
