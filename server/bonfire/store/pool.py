@@ -7,7 +7,7 @@ transaction: nothing of them is left on the connection for the next one.
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Literal, Self
 
 import asyncpg
@@ -40,6 +40,8 @@ _UNAVAILABLE = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
+    # asyncpg lost the thread of the protocol, as it may when a backend dies in the middle of an answer.
+    asyncpg.InternalClientError,
 )
 
 
@@ -164,7 +166,7 @@ class Database:
                 raise _unavailable() from error
             raise
         finally:
-            await self._app.release(connection)
+            await _give_back(self._app, connection)
 
     @asynccontextmanager
     async def owner(self) -> AsyncIterator[asyncpg.Connection]:
@@ -178,7 +180,7 @@ class Database:
                 raise _unavailable() from error
             raise
         finally:
-            await self._owner.release(connection)
+            await _give_back(self._owner, connection)
 
     async def close(self) -> None:
         """Let all connections go, once those in use are done."""
@@ -243,6 +245,13 @@ def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
         f"set local role {APP_ROLE};"
         f"set local bonfire.tenant to {quote_literal(tenant)}"
     )
+
+
+async def _give_back(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    """A connection that dies while the pool makes it ready for the next user is the pool's to replace: what was done on
+    it is done, and must not look as if it had failed."""
+    with suppress(OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, *_UNAVAILABLE):
+        await pool.release(connection)
 
 
 def _is_gone(connection: asyncpg.Connection) -> bool:

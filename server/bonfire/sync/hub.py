@@ -31,6 +31,9 @@ REMEMBERED_COMMITS = 20_000
 POSITION_TIMEOUT = 2.0
 """Seconds that a mutation's answer waits for its commit to come by before it says an upper bound instead."""
 
+BOUND_TIMEOUT = 10.0
+"""Seconds that an answer waits for the database to say such an upper bound."""
+
 SLOW_CONSUMER_BYTES = 4 * 1024 * 1024
 """How far behind a peer may be before it is cut off, to come back and start from a fresh snapshot."""
 
@@ -218,7 +221,18 @@ class Hub:
                     waiters.remove(waiter)
                     if not waiters:
                         del self._waiters[xid]
-        return await self.reader.bound()
+        return await self._bound()
+
+    async def _bound(self) -> int:
+        """An upper bound, over an outage if need be: what has committed must not be answered as failed."""
+        deadline = asyncio.get_running_loop().time() + BOUND_TIMEOUT
+        while True:
+            try:
+                return await self.reader.bound()
+            except Fault:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                await asyncio.sleep(random.uniform(0.05, 0.5))
 
     async def reach(self, position: int, timeout: float) -> bool:
         """Wait until this node has come as far as `position`: a client that has seen it must not see less here."""
