@@ -24,7 +24,7 @@ export function App() {
           Skip to the content
         </a>
         <Link to={{ screen: "patients" }} className="brand">
-          <img src="/assets/mark.svg" alt="" width={26} height={26} />
+          <img src="/mark.svg" alt="" width={26} height={26} />
           Bonfire Clinic
         </Link>
         <FreshnessBadge />

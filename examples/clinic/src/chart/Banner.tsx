@@ -1,4 +1,5 @@
 import type { Patient } from "../api.ts";
+import { formatDate } from "../lib/dates.ts";
 import { Link } from "../lib/router.tsx";
 import { useNow } from "../lib/useNow.ts";
 import { ageOf, bornOf, chartName, sexOf } from "../patients/person.ts";
@@ -18,7 +19,8 @@ export function Banner({ patient }: { patient: Patient }) {
           <Fact name={patient.deceased ? "Status" : "Age"} value={ageOf(patient, now)} />
           <Fact name="Born" value={bornOf(patient)} />
           <Fact name="Sex" value={sexOf(patient)} />
-          <Fact name="MRN" value={patient.mrn ?? ""} />
+          <Fact name="MRN" value={patient.identifier ?? ""} />
+          <Fact name="Died" value={patient.deceasedAt === null ? "" : formatDate(patient.deceasedAt)} />
         </dl>
       </div>
     </header>

@@ -3,6 +3,7 @@ import { useState } from "react";
 import { api, type Note } from "../api.ts";
 import { useAction } from "../lib/useAction.ts";
 import { Dialog } from "../ui/Dialog.tsx";
+import { seenAs, statusOf } from "./note.ts";
 import { changedNote } from "./optimistic.ts";
 
 interface ChangeNoteProps {
@@ -16,8 +17,8 @@ interface ChangeNoteProps {
 export function ChangeNote({ note, patientId, patientName, onClose }: ChangeNoteProps) {
   // What was on the screen when the text was taken from it: a change by somebody else since then is refused.
   const [seen] = useState(note);
-  const [text, setText] = useState(note.text);
-  const signed = seen.status !== "draft";
+  const [text, setText] = useState(note.text ?? "");
+  const signed = statusOf(seen) !== "draft";
   const edit = useClinicalMutation(api.notes.edit);
   const amend = useClinicalMutation(api.notes.amend);
   const { busy, problem, run } = useAction();
@@ -30,8 +31,7 @@ export function ChangeNote({ note, patientId, patientName, onClose }: ChangeNote
         (signed ? amend : edit).mutate(
           { noteId: seen.id, text: words },
           {
-            patient: patientId,
-            version: seen.version,
+            ...seenAs(seen, patientId),
             optimistic: changedNote(patientId, seen.id, signed ? { text: words, status: "amended" } : { text: words }),
           },
         ),

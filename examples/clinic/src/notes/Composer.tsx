@@ -7,7 +7,7 @@ import { formatMinute } from "../lib/dates.ts";
 import { inWords } from "../lib/useAction.ts";
 import { Icon } from "../ui/Icon.tsx";
 import type { DraftState } from "./draftKeeper.ts";
-import { noteKinds } from "./noteKinds.ts";
+import { noteKindOf, noteKinds } from "./noteKinds.ts";
 import { newNote } from "./optimistic.ts";
 import { useDraft } from "./useDraft.ts";
 
@@ -45,8 +45,7 @@ export function Composer({ patientId }: { patientId: string }) {
           disabled={!draft.ready}
           value={draft.kind}
           onChange={(event) => {
-            const chosen = noteKinds.find(({ kind }) => kind === event.target.value);
-            if (chosen) draft.write({ kind: chosen.kind });
+            draft.write({ kind: noteKindOf(event.target.value) });
           }}
         >
           {noteKinds.map(({ kind, name }) => (

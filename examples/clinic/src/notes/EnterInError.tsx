@@ -3,6 +3,7 @@ import { useState } from "react";
 import { api, type Note } from "../api.ts";
 import { useAction } from "../lib/useAction.ts";
 import { Dialog } from "../ui/Dialog.tsx";
+import { seenAs } from "./note.ts";
 import { changedNote } from "./optimistic.ts";
 
 interface EnterInErrorProps {
@@ -17,16 +18,16 @@ export function EnterInError({ note, patientId, patientName, onClose }: EnterInE
   const [seen] = useState(note);
   const { mutate } = useClinicalMutation(api.notes.enterInError);
   const { busy, problem, run } = useAction();
+  const [reason, setReason] = useState("");
 
   const submit = (): void =>
     run(
       "Note entered in error",
       () =>
         mutate(
-          { noteId: seen.id },
+          { noteId: seen.id, reason: reason.trim() || null },
           {
-            patient: patientId,
-            version: seen.version,
+            ...seenAs(seen, patientId),
             optimistic: changedNote(patientId, seen.id, { status: "enteredInError" }),
           },
         ),
@@ -48,6 +49,17 @@ export function EnterInError({ note, patientId, patientName, onClose }: EnterInE
         For a note that was never meant, such as one written in the wrong chart. It stays in the record, struck out and
         folded away. This can't be undone.
       </p>
+      <label className="field">
+        <span>Reason</span>
+        <input
+          className="input"
+          autoComplete="off"
+          maxLength={200}
+          placeholder="Written in the wrong chart"
+          value={reason}
+          onChange={(event) => setReason(event.target.value)}
+        />
+      </label>
       <blockquote className="note-quote">{seen.text}</blockquote>
     </Dialog>
   );

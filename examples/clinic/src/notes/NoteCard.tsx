@@ -5,7 +5,8 @@ import { formatMoment } from "../lib/dates.ts";
 import { useAction } from "../lib/useAction.ts";
 import { ChangeNote } from "./ChangeNote.tsx";
 import { EnterInError } from "./EnterInError.tsx";
-import { changedNote, type ShownNote } from "./optimistic.ts";
+import { type NoteStatus, type ShownNote, seenAs, statusOf } from "./note.ts";
+import { changedNote } from "./optimistic.ts";
 
 const FOLDED_CHARACTERS = 700;
 
@@ -21,27 +22,24 @@ interface NoteCardProps {
 
 /** One note: what it says, who stands by it, and what may still be done with it. */
 export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patientName, now, arrived }: NoteCardProps) {
-  const inError = note.status === "enteredInError";
-  const open = note.status === "draft" || note.status === "signed" || note.status === "amended";
+  const status = statusOf(note);
+  const inError = status === "enteredInError";
+  const open = status === "draft" || status === "signed" || status === "amended";
+  const text = note.text ?? "";
   const [dialog, setDialog] = useState<"change" | "error">();
   const [unfolded, setUnfolded] = useState(false);
   const [compared, setCompared] = useState(false);
-  const long = note.text.length > FOLDED_CHARACTERS;
+  const long = text.length > FOLDED_CHARACTERS;
   const close = (): void => setDialog(undefined);
 
   return (
-    <li
-      className={arrived ? "note arrived" : "note"}
-      data-testid="note"
-      data-status={note.status}
-      data-saving={note.saving}
-    >
+    <li className={arrived ? "note arrived" : "note"} data-testid="note" data-status={status} data-saving={note.saving}>
       <NoteHead note={note} now={now} />
-      {note.text === "" ? (
+      {text === "" ? (
         <p className="faint">This document has no plain text.</p>
       ) : (
         (!inError || unfolded) && (
-          <p className={long && !unfolded ? "note-text note-text-folded" : "note-text"}>{note.text}</p>
+          <p className={long && !unfolded ? "note-text note-text-folded" : "note-text"}>{text}</p>
         )
       )}
       {earlier && compared && (
@@ -51,7 +49,7 @@ export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patie
         </blockquote>
       )}
       <div className="note-actions">
-        {!note.saving && note.status === "draft" && <SignButton note={note} patientId={patientId} />}
+        {!note.saving && status === "draft" && <SignButton note={note} patientId={patientId} />}
         {(long || inError) && (
           <Toggle on={unfolded} set={setUnfolded} words={inError ? "Show the text" : "Show all"} other="Show less" />
         )}
@@ -61,7 +59,7 @@ export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patie
         {!note.saving && open && (
           <>
             <button type="button" className="button button-quiet button-small" onClick={() => setDialog("change")}>
-              {note.status === "draft" ? "Edit" : "Amend"}
+              {status === "draft" ? "Edit" : "Amend"}
             </button>
             <button type="button" className="button button-quiet button-small" onClick={() => setDialog("error")}>
               Enter in error
@@ -79,7 +77,7 @@ export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patie
   );
 });
 
-const CHIPS: Record<Note["status"], { words: string; look: string }> = {
+const CHIPS: Record<NoteStatus, { words: string; look: string }> = {
   draft: { words: "Unsigned", look: "chip chip-caution" },
   signed: { words: "Signed", look: "chip chip-accent" },
   amended: { words: "Amended", look: "chip chip-slate" },
@@ -96,7 +94,7 @@ function NoteHead({ note, now }: { note: ShownNote; now: Date }) {
       {note.saving ? (
         <span className="chip">Saving</span>
       ) : (
-        <span className={CHIPS[note.status].look}>{CHIPS[note.status].words}</span>
+        <span className={CHIPS[statusOf(note)].look}>{CHIPS[statusOf(note)].words}</span>
       )}
       <p className="note-by">
         {by !== null && <span>{by}</span>}
@@ -118,8 +116,7 @@ function SignButton({ note, patientId }: { note: Note; patientId: string }) {
       mutate(
         { noteId: note.id },
         {
-          patient: patientId,
-          version: note.version,
+          ...seenAs(note, patientId),
           optimistic: changedNote(patientId, note.id, { status: "signed" }),
         },
       ),

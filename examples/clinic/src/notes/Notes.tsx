@@ -6,7 +6,7 @@ import { Announcer } from "../ui/Announcer.tsx";
 import { Empty } from "../ui/Empty.tsx";
 import { Composer } from "./Composer.tsx";
 import { NoteCard } from "./NoteCard.tsx";
-import type { ShownNote } from "./optimistic.ts";
+import { type ShownNote, statusOf } from "./note.ts";
 import "./notes.css";
 
 interface NotesProps {
@@ -21,8 +21,8 @@ export function Notes({ patientId, patientName }: NotesProps) {
   const arrived = useArrivals(notes, signature);
   const now = useNow();
   // What was superseded is shown under the note that replaces it.
-  const replaced = new Set(notes?.map((note) => (note.status === "enteredInError" ? null : note.replaces)));
-  const shown = notes?.filter((note) => note.status !== "superseded" || !replaced.has(note.id)) ?? [];
+  const replaced = new Set(notes?.map((note) => (statusOf(note) === "enteredInError" ? null : note.replaces)));
+  const shown = notes?.filter((note) => statusOf(note) !== "superseded" || !replaced.has(note.id)) ?? [];
 
   return (
     <section className="notes" aria-labelledby="notes-heading">

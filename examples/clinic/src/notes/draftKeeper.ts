@@ -12,7 +12,7 @@ export interface DraftContent {
 
 export interface KeptDraft extends DraftContent {
   readonly id: string;
-  readonly updatedAt: string;
+  readonly savedAt: Date;
 }
 
 export type DraftState =
@@ -130,7 +130,7 @@ export class DraftKeeper {
       (kept.id !== view.id || kept.text !== view.text || kept.kind !== view.kind)
     ) {
       const { id, kind, text } = kept;
-      this.#show({ id, kind, text, state: { status: "saved", at: new Date(kept.updatedAt) } });
+      this.#show({ id, kind, text, state: { status: "saved", at: kept.savedAt } });
     }
   }
 

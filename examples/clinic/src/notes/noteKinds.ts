@@ -12,3 +12,8 @@ export type NoteKind = (typeof noteKinds)[number]["kind"];
 export function noteKindName(kind: NoteKind): string {
   return noteKinds.find((each) => each.kind === kind)?.name ?? "Note";
 }
+
+/** The kind of that name; a progress note where it is none of these. */
+export function noteKindOf(name: string | null): NoteKind {
+  return noteKinds.find((each) => each.kind === name)?.kind ?? "progress";
+}

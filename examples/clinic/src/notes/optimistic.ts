@@ -1,9 +1,7 @@
 import type { OptimisticCache, OptimisticMutation } from "bonfire";
 import { api, type Note } from "../api.ts";
+import type { NoteStatus, ShownNote } from "./note.ts";
 import { type NoteKind, noteKindName } from "./noteKinds.ts";
-
-/** A note as the list shows it: `saving` while it is this window's expectation and not yet the server's row. */
-export type ShownNote = Note & { readonly saving?: true };
 
 type Lay = (cache: OptimisticCache, args: unknown, mutation: OptimisticMutation) => void;
 
@@ -17,7 +15,7 @@ export function newNote(patientId: string, kind: NoteKind, text: string, signed:
   return lay(patientId, (notes, { id, at }) => [
     {
       id,
-      version: "",
+      version: null,
       patientId,
       encounterId: null,
       status: signed ? "signed" : "draft",
@@ -28,6 +26,9 @@ export function newNote(patientId: string, kind: NoteKind, text: string, signed:
       author: null,
       signedBy: null,
       replaces: null,
+      code: null,
+      display: null,
+      updatedAt: null,
       saving: true,
     },
     ...notes,
@@ -35,7 +36,7 @@ export function newNote(patientId: string, kind: NoteKind, text: string, signed:
 }
 
 /** A note that changes where it stands. */
-export function changedNote(patientId: string, id: string, changes: Partial<Pick<Note, "status" | "text">>): Lay {
+export function changedNote(patientId: string, id: string, changes: { status?: NoteStatus; text?: string }): Lay {
   return lay(patientId, (notes) =>
     notes.map((note) => (note.id === id ? { ...note, ...changes, saving: true } : note)),
   );

@@ -1,7 +1,8 @@
 import { useClinicalMutation, useClinicalQuery } from "bonfire/react";
 import { useEffect, useState, useSyncExternalStore } from "react";
-import { api } from "../api.ts";
-import { DraftKeeper, type DraftView } from "./draftKeeper.ts";
+import { api, type DraftRow } from "../api.ts";
+import { DraftKeeper, type DraftView, type KeptDraft } from "./draftKeeper.ts";
+import { noteKindOf } from "./noteKinds.ts";
 
 type Draft = DraftView & Pick<DraftKeeper, "write" | "flush" | "end"> & { readonly ready: boolean };
 
@@ -16,7 +17,7 @@ export function useDraft(patientId: string): Draft {
   const view = useSyncExternalStore(keeper.subscribe, keeper.view);
 
   useEffect(() => {
-    if (drafts.data !== undefined) keeper.receive(drafts.data[0]);
+    if (drafts.data !== undefined) keeper.receive(keptDraft(drafts.data[0]));
   }, [keeper, drafts.data]);
 
   useEffect(() => {
@@ -28,4 +29,15 @@ export function useDraft(patientId: string): Draft {
   }, [keeper]);
 
   return { ...view, ready: drafts.data !== undefined, write: keeper.write, flush: keeper.flush, end: keeper.end };
+}
+
+function keptDraft(row: DraftRow | undefined): KeptDraft | undefined {
+  return (
+    row && {
+      id: row.id,
+      kind: noteKindOf(row.kind),
+      text: row.text ?? "",
+      savedAt: row.updatedAt === null ? new Date() : new Date(row.updatedAt),
+    }
+  );
 }

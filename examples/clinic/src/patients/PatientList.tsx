@@ -1,6 +1,6 @@
 import { skip, useClinicalQuery } from "bonfire/react";
 import { memo, useEffect, useRef, useState } from "react";
-import { api, type PatientRow } from "../api.ts";
+import { api, type FoundPatient, type ListedPatient } from "../api.ts";
 import { Link } from "../lib/router.tsx";
 import { useArrivals } from "../lib/useArrivals.ts";
 import { useNow } from "../lib/useNow.ts";
@@ -48,7 +48,7 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
             type="search"
             className="input"
             aria-label="Search patients"
-            placeholder="Search by name"
+            placeholder="Name or MRN"
             autoComplete="off"
             spellCheck={false}
             value={text}
@@ -65,8 +65,8 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
               Add the first one, or import a folder of FHIR bundles: they appear here by themselves.
             </Empty>
           ) : (
-            <Empty icon="search" title="Nobody by that name">
-              Try the beginning of a family name or a given name.
+            <Empty icon="search" title="Nobody found">
+              Try a part of a family name, a given name or a record number.
             </Empty>
           )
         ) : (
@@ -98,7 +98,7 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
 }
 
 interface PatientItemProps {
-  row: PatientRow;
+  row: ListedPatient | FoundPatient;
   now: Date;
   current: boolean;
   arrived: boolean;
@@ -123,13 +123,13 @@ const PatientItem = memo(function PatientItem({ row, now, current, arrived }: Pa
           <span>{sexOf(row)}</span>
           <span>{bornOf(row)}</span>
         </span>
-        <span className="patient-number faint figures">{row.mrn}</span>
+        <span className="patient-number faint figures">{row.identifier}</span>
       </Link>
     </li>
   );
 });
 
-const rowSignature = (row: PatientRow): string => `${chartName(row)} ${row.birthDate} ${row.gender}`;
+const rowSignature = (row: ListedPatient): string => `${chartName(row)} ${row.birthDate} ${row.gender}`;
 
 const WIDTHS = [58, 72, 49, 66, 81, 54, 77, 62, 46, 69, 52, 74];
 

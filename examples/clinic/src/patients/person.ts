@@ -2,17 +2,19 @@ import { formatAge, formatDate } from "../lib/dates.ts";
 
 /** What every screen says of a person; each part may be missing from a record. */
 export interface Person {
-  readonly name: string;
+  readonly name: string | null;
   readonly family: string | null;
   readonly given: string | null;
   readonly birthDate: string | null;
   readonly gender: string | null;
-  readonly deceased: boolean;
+  readonly deceased: boolean | null;
 }
 
 /** `Okafor, Adaeze`: the family name first, as on a chart. */
 export function chartName(person: Person): string {
-  return person.family !== null && person.given !== null ? `${person.family}, ${person.given}` : person.name;
+  return person.family !== null && person.given !== null
+    ? `${person.family}, ${person.given}`
+    : (person.name ?? "(no name)");
 }
 
 export function sexOf(person: Person): string {

@@ -1,6 +1,6 @@
 import { useClinicalQuery } from "bonfire/react";
 import { memo, useMemo, useState } from "react";
-import { api, type Event } from "../api.ts";
+import { api, type TimelineEvent } from "../api.ts";
 import { formatDayOfMonth, formatMonth } from "../lib/dates.ts";
 import { useArrivals } from "../lib/useArrivals.ts";
 import { Empty } from "../ui/Empty.tsx";
@@ -8,8 +8,8 @@ import { Icon } from "../ui/Icon.tsx";
 import { kindOf, kinds } from "./kinds.ts";
 import "./timeline.css";
 
-const WINDOW = 500;
-const LARGEST = 5000;
+const WINDOW = 300;
+const LARGEST = 1000;
 
 /** All that happened to a patient, newest first, by month. */
 export function Timeline({ patientId }: { patientId: string }) {
@@ -83,7 +83,7 @@ export function Timeline({ patientId }: { patientId: string }) {
 
 interface MonthProps {
   name: string;
-  events: readonly Event[];
+  events: readonly TimelineEvent[];
   arrived: ReadonlySet<string>;
 }
 
@@ -101,7 +101,7 @@ function Month({ name, events, arrived }: MonthProps) {
   );
 }
 
-const EventRow = memo(function EventRow({ event, arrived }: { event: Event; arrived: boolean }) {
+const EventRow = memo(function EventRow({ event, arrived }: { event: TimelineEvent; arrived: boolean }) {
   const kind = kindOf(event);
   const at = event.at === null ? null : new Date(event.at);
   return (
@@ -119,11 +119,11 @@ const EventRow = memo(function EventRow({ event, arrived }: { event: Event; arri
   );
 });
 
-const signature = (event: Event): string => `${event.title} ${event.detail}`;
+const signature = (event: TimelineEvent): string => `${event.title} ${event.detail}`;
 
 /** Runs of rows of one month, in the order given: that of the list. */
-function byMonth(events: readonly Event[]): { name: string; events: Event[] }[] {
-  const months: { name: string; events: Event[] }[] = [];
+function byMonth(events: readonly TimelineEvent[]): { name: string; events: TimelineEvent[] }[] {
+  const months: { name: string; events: TimelineEvent[] }[] = [];
   for (const event of events) {
     const name = event.at === null ? "Without a date" : formatMonth(new Date(event.at));
     const last = months.at(-1);
