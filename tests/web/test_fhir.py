@@ -33,7 +33,7 @@ def authenticate(connection: HTTPConnection) -> Principal:
     return Principal(tenant, "u", "User")
 
 
-def application(database: Database) -> Starlette:
+def application(database: Database, base_url: str | None = BASE) -> Starlette:
     ids = count(1)
     routes = fhir_routes(
         database,
@@ -41,7 +41,7 @@ def application(database: Database) -> Starlette:
         lambda: datetime(2026, 1, 1, tzinfo=UTC),
         new_id=lambda: f"new-{next(ids)}",
         random=Random(0),
-        base_url=BASE,
+        base_url=base_url,
         max_body=MAX_BODY,
     )
     return Starlette(routes=routes)
@@ -524,3 +524,17 @@ async def test_the_capability_statement_is_valid_and_true(client: httpx.AsyncCli
         assert (await client.get(f"/{type_}/nobody")).status_code == 404
         for parameter in each["searchParam"]:
             assert (await client.get(f"/{type_}?{parameter['name']}=x")).json()["total"] == 0
+
+
+async def test_without_a_public_url_a_client_is_answered_under_the_name_that_it_used(database: Database) -> None:
+    async with client_of(application(database, None), "north") as client:
+        made = await post(client, "/Patient", PATIENT, Host="chart.example:8000")
+        assert made.headers["location"].startswith("http://chart.example:8000/fhir/Patient/new-1/_history/")
+        for no_host in ("[", "a]b", "x@y"):
+            assert (await client.get("/Patient/new-1", headers={"Host": no_host})).status_code == 200
+
+
+@pytest.mark.parametrize("url", ["//[", "http://[x/Patient", "?", "", "Patient/p/_history", "Patient/../p"])
+async def test_a_bundle_may_name_any_nonsense(client: httpx.AsyncClient, url: str) -> None:
+    answer = await post(client, "", bundle("batch", ("GET", url or "/", None)))
+    assert [entry["response"]["status"] for entry in answer.json()["entry"]] == ["400 Bad Request"]

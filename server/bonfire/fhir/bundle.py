@@ -6,7 +6,7 @@ Pure: ids are given out and conditions are looked up by the caller, who then has
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, assert_never
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from bonfire.fhir.criteria import Criteria, parse_conditional, parse_criteria, parse_query
 from bonfire.fhir.definitions.primitives import is_id
@@ -193,9 +193,9 @@ def _order(entry: Entry) -> tuple[int, str, str, int]:
 
 
 def _operation(request: Mapping[str, Any], resource: Any, place: str) -> Operation:
-    url = urlsplit(_text(request, "url"))
-    segments = url.path.strip("/").split("/")
-    query = parse_qsl(url.query, keep_blank_values=True)
+    path, _, encoded = _text(request, "url").partition("?")
+    segments = path.strip("/").split("/")
+    query = parse_qsl(encoded, keep_blank_values=True)
     at = f"{place}.request"
     if segments[0] not in resource_structures():
         raise Refusal.of("The URL begins with no resource type of FHIR R4", "not-supported", expression=f"{at}.url")
