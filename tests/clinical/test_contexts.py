@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from bonfire.clinical import MutationContext, QueryContext, Value
+from bonfire.clinical.read_models import notes_by_patient, patients_model
 from bonfire.clinical.stated import Stated
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import AMARA, Clinic
@@ -77,6 +78,7 @@ async def test_rows_of_sql_are_structs(clinic: Clinic) -> None:
 
 
 async def test_a_query_reads_a_view_and_state_and_requires_what_must_be_there(clinic: Clinic) -> None:
+    ada = await clinic.patient("Ada")
     await clinic.mutate("appState.put", {"collection": "ui", "id": "mine", "data": 1, "private": True})
     async with clinic.database.transaction("north") as conn:
         shared = QueryContext(conn, AMARA, clinic.now, personal=False)
@@ -84,6 +86,11 @@ async def test_a_query_reads_a_view_and_state_and_requires_what_must_be_there(cl
         assert await shared.state.list("ui") == []
         personal = QueryContext(conn, AMARA, clinic.now, personal=True)
         assert [document.id for document in await personal.state.list("ui")] == ["mine"]
+        patient = (await shared.view(patients_model, limit=1))[0]
+        assert (patient["id"], patient["given"]) == (ada, "Ada")
+        await clinic.mutate("notes.create", {"patientId": ada, "text": "x"})
+        (note,) = await shared.view(notes_by_patient, ada)
+        assert note["text"] == "x"
         with pytest.raises(Fault) as refused:
             await shared.require("Patient", "nobody", field="patientId")
         assert (refused.value.code, refused.value.field) == (FaultCode.not_found, "patientId")

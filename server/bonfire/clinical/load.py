@@ -69,7 +69,7 @@ class ModuleLoader:
         module.__file__ = str(self.path)
         sys.modules[name] = module
         try:
-            exec(compile(source, str(self.path), "exec"), vars(module))
+            exec(compile(source, str(self.path), "exec", dont_inherit=True), vars(module))
         except (Exception, SystemExit) as error:
             for fresh in self._fresh(before):
                 del sys.modules[fresh]

@@ -5,7 +5,7 @@ quantities and none for integers. The answers, where there are any, are a Questi
 """
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Annotated
 
@@ -26,6 +26,9 @@ _SURVEY = concept("http://terminology.hl7.org/CodeSystem/observation-category", 
 
 ScoreCode = Annotated[str, Meta(min_length=1, max_length=20, description="phq-9, gad-7, or a LOINC code")]
 Answer = Annotated[int, Meta(ge=0, le=len(ANSWERS) - 1)]
+
+# How far a client's clock may be ahead of ours before "now" is taken for the future.
+_CLOCK_SKEW = timedelta(minutes=5)
 
 scores = Registry()
 
@@ -62,7 +65,7 @@ async def record(
     """
     await ctx.require("Patient", patient_id, field="patientId")
     await check_encounter(ctx, encounter_id, patient_id)
-    if at is not None and at > ctx.now:
+    if at is not None and at > ctx.now + _CLOCK_SKEW:
         raise Fault(FaultCode.bad_arguments, "a score can't be of the future", field="at", expected="a time until now")
     measured = at or ctx.now
     author = caller_reference(ctx.principal)

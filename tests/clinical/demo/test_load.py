@@ -9,15 +9,16 @@ from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.demo.generate import generate
 from bonfire.clinical.demo.load import load, load_demo
 from bonfire.store.pool import Database
-from bonfire.store.readmodels import install
+from bonfire.store.readmodels import check, install
 from bonfire_protocol.faults import Fault, FaultCode
 
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 async def test_a_clinic_is_loaded_into_an_empty_tenant_in_seconds_and_only_once(database: Database) -> None:
+    models = builtin_registry().models
     async with database.owner() as conn:
-        await install(conn, builtin_registry().models)
+        await install(conn, models)
     begun = perf_counter()
     assert await load_demo(database, "north", NOW)
     # A second or so on a quiet machine; what is guarded is the order of magnitude.
@@ -25,8 +26,11 @@ async def test_a_clinic_is_loaded_into_an_empty_tenant_in_seconds_and_only_once(
     assert not await load_demo(database, "north", NOW)
     async with database.transaction("north") as conn:
         assert await conn.fetchval("select count(*) from patient") == 36
+        assert await conn.fetchval("select count(distinct patient_id) from read.timeline") == 36
     async with database.transaction("south") as conn:
         assert await conn.fetchval("select count(*) from patient") == 0
+    async with database.owner() as conn:
+        assert await check(conn, models) == []
 
 
 async def test_a_load_is_all_or_nothing(database: Database) -> None:
