@@ -76,8 +76,9 @@ async def start_node(
         stack.push_async_callback(database.close)
         indexes = await _indexes(settings, database)
         worker = Worker(database, indexes.handlers, _now, random=random.Random(), new_lease=uuid4)
+        # Twice as often as the clients are told, so that each of their heartbeats finds a word of the stream's.
         source = await choose_source(
-            settings.change_source, url=url, timing=Timing(heartbeat=settings.heartbeat_ms / 1000)
+            settings.change_source, url=url, timing=Timing(heartbeat=settings.heartbeat_ms / 2000)
         )
         reader = Reader(database, bound_sql(source.kind), _now)
         hub = Hub(source, reader, heartbeat=settings.heartbeat_ms / 1000, wake_lanes=worker.wake)

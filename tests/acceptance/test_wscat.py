@@ -22,7 +22,8 @@ def session(page: Path) -> list[tuple[str, str]]:
 
 def matches(expected: str, came: dict[str, Any], names: dict[str, Any]) -> bool:
     """Whether the frame has all that the line spells out: `...` stands for the rest, `<name>` for a value to keep."""
-    shape = json.loads(re.sub(r",?\s*\.\.\.", "", expected))
+    quoted = re.sub(r'(?<!")<(\w+)>', r'"<\1>"', expected)
+    shape = json.loads(re.sub(r",?\s*\.\.\.", "", quoted))
     return _within(shape, came, names)
 
 
@@ -31,6 +32,8 @@ def _within(shape: Any, came: Any, names: dict[str, Any]) -> bool:
         return bool(names.setdefault(shape, came) == came)
     if isinstance(shape, dict):
         return isinstance(came, dict) and all(k in came and _within(v, came[k], names) for k, v in shape.items())
+    if isinstance(shape, list) and shape:
+        return isinstance(came, list) and all(_within(one, two, names) for one, two in zip(shape, came, strict=True))
     return bool(shape == came)
 
 

@@ -8,8 +8,8 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_live_simulation import World
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from engine.test_live_simulation import World
 
 
 def fails(seed: int, steps: int) -> str | None:
@@ -21,7 +21,7 @@ def fails(seed: int, steps: int) -> str | None:
 
 
 def shortest(seed: int, steps: int) -> int:
-    """The least number of steps with which this seed still fails: actions are drawn one by one, so a prefix is one too."""
+    """The least number of steps with which this seed still fails."""
     return next((fewer for fewer in range(1, steps) if fails(seed, fewer)), steps)
 
 

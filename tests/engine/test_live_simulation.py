@@ -360,8 +360,10 @@ class World:
             (self.blink, 1),
             (self.engine.heartbeat, 2),
         ]
-        for action in self.random.choices([a for a, _ in actions], [w for _, w in actions], k=steps):
-            action()
+        calls, weights = [call for call, _ in actions], [weight for _, weight in actions]
+        for _ in range(steps):
+            # One at a time: a run of fewer steps is the beginning of one of more.
+            self.random.choices(calls, weights)[0]()
             self.flush()
         self.settle()
 

@@ -86,7 +86,6 @@ class Hub:
     # ---- what the change source says (bonfire.changes.source.Sink) ------------------------------------------
 
     def commit(self, commit: Commit) -> None:
-        self._heard = True
         self.commits += 1
         self._positions[commit.xid] = commit.position
         if len(self._positions) > REMEMBERED_COMMITS:
@@ -166,7 +165,8 @@ class Hub:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(self._heartbeat)
-            # A watermark is a promise of the stream's: without a word from it there is none, and clients go stale.
+            # A watermark is the stream's word that it keeps up with the database; commits alone may be old ones.
+            # Without one the clients get none either, and go stale.
             if self._heard:
                 self._heard = False
                 self.engine.heartbeat()
