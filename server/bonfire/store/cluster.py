@@ -75,7 +75,7 @@ class Cluster:
         self.folder = folder
         self.programs = programs()
         self._account: Account | None = account_for_postgres()
-        self._socket_folder = _socket_folder(folder)
+        self.socket_folder = _socket_folder(folder)
 
     @property
     def log(self) -> Path:
@@ -83,7 +83,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"postgresql://postgres@/postgres?host={quote(str(self._socket_folder), safe='')}"
+        return f"postgresql://postgres@/postgres?host={quote(str(self.socket_folder), safe='')}"
 
     def exists(self) -> bool:
         return (self.folder / "PG_VERSION").exists()
@@ -133,7 +133,7 @@ class Cluster:
         while True:
             # Nobody serves this folder, so these are leftovers; their process id may be another program's by now.
             (self.folder / "postmaster.pid").unlink(missing_ok=True)
-            (self._socket_folder / f"{_SOCKET}.lock").unlink(missing_ok=True)
+            (self.socket_folder / f"{_SOCKET}.lock").unlink(missing_ok=True)
             told = self.log.stat().st_size if self.log.exists() else 0
             try:
                 self._run(
@@ -193,7 +193,7 @@ class Cluster:
             return file.read()[-4000:].decode(errors="replace")
 
     def _write_settings(self, folder: Path) -> None:
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._socket_folder)}
+        settings = {**_SETTINGS, "unix_socket_directories": str(self.socket_folder)}
         text = "".join(f"{name} = '{value.replace(chr(39), chr(39) * 2)}'\n" for name, value in settings.items())
         path = folder / "bonfire.conf"
         path.write_text(text)
@@ -202,8 +202,8 @@ class Cluster:
 
     def _prepare(self, folder: Path) -> None:
         """The folders that Postgres needs, in the hands of the account that it runs as."""
-        if self._socket_folder != self.folder:
-            _make_private(self._socket_folder, self._account)
+        if self.socket_folder != self.folder:
+            _make_private(self.socket_folder, self._account)
         if self._account is not None:
             os.chown(folder, self._account.uid, self._account.gid)
             let_traverse(folder)
