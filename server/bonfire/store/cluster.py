@@ -74,7 +74,10 @@ class Cluster:
             raise ClusterError(f"{folder} can't hold a Postgres: choose a path without quotes, $, ` and \\")
         self.folder = folder
         self.programs = programs()
-        self._account: Account | None = account_for_postgres()
+        try:
+            self._account: Account | None = account_for_postgres()
+        except PermissionError as error:
+            raise ClusterError(str(error)) from error
         self.socket_folder = _socket_folder(folder)
 
     @property
