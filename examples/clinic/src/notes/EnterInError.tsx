@@ -49,6 +49,7 @@ export function EnterInError({ note, patientId, patientName, onClose }: EnterInE
         For a note that was never meant, such as one written in the wrong chart. It stays in the record, struck out and
         folded away. This can't be undone.
       </p>
+      <blockquote className="note-quote">{seen.text}</blockquote>
       <label className="field">
         <span>Reason</span>
         <input
@@ -60,7 +61,6 @@ export function EnterInError({ note, patientId, patientName, onClose }: EnterInE
           onChange={(event) => setReason(event.target.value)}
         />
       </label>
-      <blockquote className="note-quote">{seen.text}</blockquote>
     </Dialog>
   );
 }

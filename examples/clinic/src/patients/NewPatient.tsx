@@ -1,14 +1,18 @@
 import { useClinicalMutation } from "bonfire/react";
 import { useState } from "react";
 import { api } from "../api.ts";
-import { navigate } from "../lib/router.tsx";
 import { useAction } from "../lib/useAction.ts";
 import { Dialog } from "../ui/Dialog.tsx";
 
 const genders = ["female", "male", "other", "unknown"] as const;
 
+interface NewPatientProps {
+  onAdded: (patientId: string) => void;
+  onClose: () => void;
+}
+
 /** The least that a chart needs: a name, a date of birth, a sex. */
-export function NewPatient({ onClose }: { onClose: () => void }) {
+export function NewPatient({ onAdded, onClose }: NewPatientProps) {
   const { mutate } = useClinicalMutation(api.patients.create);
   const { busy, problem, run } = useAction();
   const [family, setFamily] = useState("");
@@ -20,10 +24,7 @@ export function NewPatient({ onClose }: { onClose: () => void }) {
     run(
       "Patient added",
       () => mutate({ given: given.trim(), family: family.trim(), birthDate, gender }),
-      ({ value }) => {
-        onClose();
-        navigate({ screen: "chart", patientId: value.id });
-      },
+      ({ value }) => onAdded(value.id),
     );
 
   return (

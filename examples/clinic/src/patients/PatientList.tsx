@@ -1,7 +1,7 @@
 import { skip, useClinicalQuery } from "bonfire/react";
 import { memo, useEffect, useRef, useState } from "react";
 import { api, type FoundPatient, type ListedPatient } from "../api.ts";
-import { Link } from "../lib/router.tsx";
+import { Link, navigate } from "../lib/router.tsx";
 import { useArrivals } from "../lib/useArrivals.ts";
 import { useNow } from "../lib/useNow.ts";
 import { useSettled } from "../lib/useSettled.ts";
@@ -92,7 +92,16 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
           </div>
         )}
       </div>
-      {adding && <NewPatient onClose={() => setAdding(false)} />}
+      {adding && (
+        <NewPatient
+          onAdded={(patientId) => {
+            setAdding(false);
+            setText("");
+            navigate({ screen: "chart", patientId });
+          }}
+          onClose={() => setAdding(false)}
+        />
+      )}
     </aside>
   );
 }

@@ -70,7 +70,7 @@ function ScoreCard({ instrument, patientId }: { instrument: Instrument; patientI
           <span className="skeleton" style={{ height: "100%" }} />
         </div>
       ) : points.length === 0 ? (
-        <p className="plot plot-empty">None recorded.</p>
+        <p className="score-none">None recorded yet.</p>
       ) : (
         <>
           <Plot instrument={instrument} points={points} onPoint={setPointed} />

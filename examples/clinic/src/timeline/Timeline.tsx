@@ -104,6 +104,7 @@ function Month({ name, events, arrived }: MonthProps) {
 const EventRow = memo(function EventRow({ event, arrived }: { event: TimelineEvent; arrived: boolean }) {
   const kind = kindOf(event);
   const at = event.at === null ? null : new Date(event.at);
+  const detail = detailOf(event);
   return (
     <li className={arrived ? "event arrived" : "event"} data-testid="event" data-kind={kind.name}>
       <span className="event-icon" title={kind.singular}>
@@ -111,15 +112,28 @@ const EventRow = memo(function EventRow({ event, arrived }: { event: TimelineEve
         <span className="visually-hidden">{kind.singular}</span>
       </span>
       <p className="event-what">
-        <span>{event.title}</span>
-        {event.detail && <span className="faint">{event.detail}</span>}
+        <span>{event.title ?? kind.singular}</span>
+        {detail !== "" && <span className="faint">{detail}</span>}
       </p>
       {at && <time dateTime={at.toISOString()}>{formatDayOfMonth(at)}</time>}
     </li>
   );
 });
 
-const signature = (event: TimelineEvent): string => `${event.title} ${event.detail}`;
+const signature = (event: TimelineEvent): string => `${event.title} ${event.detail} ${event.status}`;
+
+const NOTE_STATUS: Readonly<Record<string, string>> = {
+  draft: "unsigned",
+  amended: "amended",
+  superseded: "superseded",
+};
+
+/** What stands under the title; without UCUM's remarks, as the `{score}` of `12 {score}` is for machines. */
+function detailOf(event: TimelineEvent): string {
+  const status = event.kind === "note" && event.status !== null ? NOTE_STATUS[event.status] : undefined;
+  const parts = [event.detail?.replace(/\s*\{[^}]*\}/g, ""), status];
+  return parts.filter(Boolean).join(", ");
+}
 
 /** Runs of rows of one month, in the order given: that of the list. */
 function byMonth(events: readonly TimelineEvent[]): { name: string; events: TimelineEvent[] }[] {
