@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import WebSocketException
 
 from acceptance.conftest import ROOT, Running, Start
 from support.live_client import LiveClient, Refusal, live_client
@@ -35,7 +36,7 @@ async def _until_live(running: Running, query: str) -> LiveClient:
                 client = await LiveClient.open(running.url.replace("http", "ws") + "/live")
                 await client.query(query)
                 return client
-            except (Refusal, OSError, AssertionError, TimeoutError):
+            except (Refusal, OSError, AssertionError, TimeoutError, WebSocketException):
                 await asyncio.sleep(0.1)
 
 
