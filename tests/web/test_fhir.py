@@ -461,6 +461,23 @@ async def test_a_conditional_create_in_a_transaction_is_what_the_others_refer_to
     assert answer["entry"][3]["resource"]["practitioner"]["reference"] == "Practitioner/there"
 
 
+async def test_transactions_that_meet_are_all_done(client: httpx.AsyncClient) -> None:
+    ids = [f"p{number}" for number in range(12)]
+
+    def asked(order: list[str]) -> dict[str, Any]:
+        entries = [("PUT", f"Patient/{id_}", PATIENT | {"id": id_}) for id_ in order]
+        found = bundle("transaction", *entries, ("POST", "Practitioner", PRACTITIONER))
+        found["entry"][-1]["request"]["ifNoneExist"] = "identifier=npi|1"
+        return found
+
+    orders = [ids, ids[::-1], ids[6:] + ids[:6]] * 3
+    answers = await asyncio.gather(*(post(client, "", asked(order)) for order in orders))
+    assert [answer.status_code for answer in answers] == [200] * 9
+    assert (await client.get("/Practitioner?identifier=npi|1")).json()["total"] == 1
+    for id_ in ids:
+        assert (await client.get(f"/Patient/{id_}/_history")).json()["total"] == 9
+
+
 async def test_a_batch_does_what_it_can(client: httpx.AsyncClient) -> None:
     answer = await post(
         client,

@@ -215,7 +215,7 @@ def _not_offered(request: Request, actions: Mapping[str, Action]) -> Response:
     if any(part.startswith(("$", "_")) for part in request.path_params.values()):
         raise Refusal.unsupported(_OPERATION)
     allowed = ", ".join(sorted(actions))
-    refusal = Refusal.unsupported(f"{request.method} is not supported here: {allowed}", status=405)
+    refusal = Refusal.unsupported(f"{request.method} is not supported here; these are: {allowed}", status=405)
     return fault_response(refusal, headers={"Allow": allowed})
 
 
