@@ -307,7 +307,8 @@ class LiveClient implements Client {
         return this.#received.part(frame);
       case "transition":
         this.#received.transition(frame.position);
-        return this.#confirmed();
+        // A stream that lags brings transitions too, so they confirm nothing; but they end what a cut has begun.
+        return this.#state.name === "stale" && this.#state.settling ? this.#confirmed() : undefined;
       case "watermark":
         this.#received.watermark(frame.position);
         return this.#confirmed();
@@ -349,7 +350,7 @@ class LiveClient implements Client {
     this.#confirmed();
   }
 
-  /** What was held is true at the newest position: what is shown is confirmed, unless it is still what was before a cut. */
+  /** The server has said that it is up to date: so is what is shown, unless that is still what was before a cut. */
   #confirmed(): void {
     if (!this.#received.caughtUp) return;
     this.#confirmedAt = this.#host.now();

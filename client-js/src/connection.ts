@@ -8,13 +8,13 @@
  * said welcome yet. `stale`: welcome, but nothing confirms what is shown. `live`: confirmed lately.
  *
  * `attempt` counts the tries since it was last live. `drainMs` is the delay that a server which is about to stop asked for.
- * `wasLive`: on this very socket.
+ * `settling`: on since welcome, and nothing is in doubt, but what was shown before has yet to come again.
  */
 export type State =
   | { readonly name: "closed"; readonly by: "nobody" | "owner" | "server"; readonly code: number | null }
   | { readonly name: "waiting"; readonly attempt: number }
   | { readonly name: "connecting"; readonly attempt: number }
-  | (Welcomed & { readonly name: "stale"; readonly attempt: number; readonly wasLive: boolean })
+  | (Welcomed & { readonly name: "stale"; readonly attempt: number; readonly settling: boolean })
   | (Welcomed & { readonly name: "live" });
 
 interface Welcomed {
@@ -134,7 +134,7 @@ export const table: Table = {
     heard: stay,
     cut: ({ attempt }, { code }) => retreat(code, attempt, null),
     welcomed: ({ attempt }, { staleAfterMs }) => [
-      { name: "stale", attempt, staleAfterMs, drainMs: null, wasLive: false },
+      { name: "stale", attempt, staleAfterMs, drainMs: null, settling: true },
       [{ do: "cancel", timer: "welcome" }, after("quiet", QUIET_MS), { do: "send" }],
     ],
     confirmed: stay,
@@ -157,7 +157,7 @@ export const table: Table = {
     cut: ({ attempt, drainMs }, { code }) => retreat(code, attempt, drainMs),
     welcomed: ({ attempt, drainMs }) => leave(attempt, drainMs),
     confirmed: ({ staleAfterMs, drainMs }) => [{ name: "live", staleAfterMs, drainMs }, [after("stale", staleAfterMs)]],
-    doubted: stay,
+    doubted: (state) => [{ ...state, settling: false }, []],
     draining: (state, { afterMs }) => [{ ...state, drainMs: afterMs }, []],
     deferred: later,
     confused: ({ attempt, drainMs }) => leave(attempt, drainMs),
@@ -242,7 +242,7 @@ function later(state: State): Step {
 }
 
 function lost({ staleAfterMs, drainMs }: Named<"live">): State {
-  return { name: "stale", attempt: 0, staleAfterMs, drainMs, wasLive: true };
+  return { name: "stale", attempt: 0, staleAfterMs, drainMs, settling: false };
 }
 
 function after(timer: Timer, ms: number): Effect {

@@ -135,7 +135,7 @@ export interface Watermark {
   readonly position: string;
 }
 
-/** The server has lost sight of the changes: what you hold may be old until the next transition or watermark. */
+/** The server has lost sight of the changes: what you hold may be old until the next watermark. */
 export interface Stale {
   readonly type: "stale";
   readonly reason: string;

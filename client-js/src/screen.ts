@@ -120,7 +120,7 @@ function statusOf(state: State): Connection["status"] {
     case "closed":
       return state.by === "nobody" ? "idle" : "closed";
     case "stale":
-      return state.wasLive ? "stale" : "connecting";
+      return state.settling ? "connecting" : "stale";
     default:
       return state.name;
   }

@@ -237,16 +237,20 @@ describe("staleness", () => {
     expect(result()).toMatchObject({ status: "live", position: "0/20", staleSince: null });
   });
 
-  it("is put off by watermarks and transitions, and by nothing else", async () => {
+  it("is put off by watermarks, and by nothing else: a stream that lags brings old commits", async () => {
     const { peer, world, result } = await holding();
     world.advance(4000);
     peer.line.say(watermark("0/11"));
+    const confirmedAt = world.now();
     world.advance(4000);
-    peer.line.say(transition("0/12"));
-    world.advance(4000);
-    peer.line.say({ type: "pong", position: "0/13" }, put(7, n2));
+    peer.line.say({ type: "pong", position: "0/13" }, put(7, n2), transition("0/12"));
+    expect(result().status).toBe("live");
     world.advance(1000);
-    expect(result()).toMatchObject({ status: "stale", position: "0/12" });
+    expect(result()).toMatchObject({ status: "stale", position: "0/12", staleSince: confirmedAt });
+    peer.line.say(transition("0/13"));
+    expect(result()).toMatchObject({ status: "stale", position: "0/13" });
+    peer.line.say(watermark("0/14"));
+    expect(result().status).toBe("live");
   });
 
   it("sets in at once when the server says so", async () => {
@@ -254,6 +258,19 @@ describe("staleness", () => {
     world.advance(100);
     peer.line.say({ type: "stale", reason: "lost sight" });
     expect(result()).toMatchObject({ status: "stale", staleSince: world.now() - 100 });
+    peer.line.say(transition("0/20"));
+    expect(result()).toMatchObject({ status: "stale", position: "0/20" });
+  });
+
+  it("stays when the server is in doubt from the first", async () => {
+    const { client, peer } = stage();
+    client.hold(notes, p1);
+    await told();
+    await welcome(peer);
+    peer.line.say({ type: "stale", reason: "lost sight" }, subscribed("s1", 7, [n1]), transition("0/10"));
+    expect(client.result(notes, p1)).toMatchObject({ status: "stale", data: [n1] });
+    peer.line.say(watermark("0/10"));
+    expect(client.result(notes, p1).status).toBe("live");
   });
 
   it("sets in when the socket is gone, and ends when everything has come again, at once", async () => {

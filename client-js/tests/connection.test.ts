@@ -5,7 +5,7 @@ const STATES: { readonly [Name in State["name"]]: Extract<State, { name: Name }>
   closed: { name: "closed", by: "nobody", code: null },
   waiting: { name: "waiting", attempt: 3 },
   connecting: { name: "connecting", attempt: 2 },
-  stale: { name: "stale", attempt: 2, staleAfterMs: 5000, drainMs: null, wasLive: false },
+  stale: { name: "stale", attempt: 2, staleAfterMs: 5000, drainMs: null, settling: true },
   live: { name: "live", staleAfterMs: 5000, drainMs: null },
 };
 
@@ -79,7 +79,7 @@ const EXPECTED: { readonly [Name in State["name"]]: { readonly [Type in Event["t
     opened: "connecting 2: greet",
     heard: _,
     cut: "waiting 3: cancelAll, forget, retry in 0..2000",
-    welcomed: "stale 2 of 4000: cancel welcome, quiet in 15000, send",
+    welcomed: "stale 2 settling of 4000: cancel welcome, quiet in 15000, send",
     confirmed: _,
     doubted: _,
     draining: _,
@@ -96,20 +96,20 @@ const EXPECTED: { readonly [Name in State["name"]]: { readonly [Type in Event["t
     open: _,
     close: CLOSED,
     opened: _,
-    heard: "stale 2 of 5000: cancel pong, quiet in 15000",
+    heard: "stale 2 settling of 5000: cancel pong, quiet in 15000",
     cut: "waiting 3: cancelAll, forget, retry in 0..2000",
     welcomed: "waiting 3: disconnect, cancelAll, forget, retry in 0..2000",
     confirmed: "live of 5000: stale in 5000",
-    doubted: _,
-    draining: "stale 2 of 5000 draining 700: ",
-    deferred: "stale 2 of 5000: again in 0..2000",
+    doubted: "stale 2 of 5000: ",
+    draining: "stale 2 settling of 5000 draining 700: ",
+    deferred: "stale 2 settling of 5000: again in 0..2000",
     confused: "waiting 3: disconnect, cancelAll, forget, retry in 0..2000",
     retryDue: _,
     welcomeDue: _,
     staleDue: _,
-    quietDue: "stale 2 of 5000: ping, pong in 5000",
+    quietDue: "stale 2 settling of 5000: ping, pong in 5000",
     pongDue: "waiting 3: disconnect, cancelAll, forget, retry in 0..2000",
-    againDue: "stale 2 of 5000: sendAgain",
+    againDue: "stale 2 settling of 5000: sendAgain",
   },
   live: {
     open: _,
@@ -119,13 +119,13 @@ const EXPECTED: { readonly [Name in State["name"]]: { readonly [Type in Event["t
     cut: "waiting 1: cancelAll, forget, retry in 0..500",
     welcomed: "waiting 1: disconnect, cancelAll, forget, retry in 0..500",
     confirmed: "live of 5000: stale in 5000",
-    doubted: "stale 0 of 5000 was live: cancel stale",
+    doubted: "stale 0 of 5000: cancel stale",
     draining: "live of 5000 draining 700: ",
     deferred: "live of 5000: again in 0..2000",
     confused: "waiting 1: disconnect, cancelAll, forget, retry in 0..500",
     retryDue: _,
     welcomeDue: _,
-    staleDue: "stale 0 of 5000 was live: ping, pong in 5000",
+    staleDue: "stale 0 of 5000: ping, pong in 5000",
     quietDue: "live of 5000: ping, pong in 5000",
     pongDue: "waiting 1: disconnect, cancelAll, forget, retry in 0..500",
     againDue: "live of 5000: sendAgain",
@@ -143,8 +143,8 @@ function spellState(state: State): string {
     case "live": {
       const attempt = state.name === "stale" ? ` ${state.attempt}` : "";
       const draining = state.drainMs === null ? "" : ` draining ${state.drainMs}`;
-      const was = state.name === "stale" && state.wasLive ? " was live" : "";
-      return `${state.name}${attempt} of ${state.staleAfterMs}${draining}${was}`;
+      const settling = state.name === "stale" && state.settling ? " settling" : "";
+      return `${state.name}${attempt}${settling} of ${state.staleAfterMs}${draining}`;
     }
   }
 }

@@ -77,7 +77,7 @@ class Watermark(Down, tag="watermark", frozen=True):
 
 
 class Stale(Down, tag="stale", frozen=True):
-    """The server has lost sight of the changes: what you hold may be old until the next transition or watermark."""
+    """The server has lost sight of the changes: what you hold may be old until the next watermark."""
 
     reason: str
 
