@@ -88,6 +88,20 @@ async def test_copied_rows_come_too(database: Database) -> None:
     assert seen == [f"p{n}" for n in range(1, 2001)]
 
 
+async def test_rows_that_share_a_number_come_together(database: Database) -> None:
+    reader = Reader(database, limit=2)
+    async with database.owner() as conn:
+        await conn.execute(
+            "insert into patient (id, txid, resource) select 'p' || n, 7, '{}' from generate_series(1, 5) n"
+        )
+        await conn.execute("update patient set resource = '{}', txid = (select nextval('transaction_id_seq') + 7)")
+    assert [sorted(await reader.read()) for _ in range(3)] == [
+        [(f"p{n}", "created") for n in range(1, 6)],
+        [(f"p{n}", "updated") for n in range(1, 6)],
+        [],
+    ]
+
+
 async def test_a_tenant_reads_its_own(database: Database) -> None:
     async with database.transaction("north") as conn:
         await resources.create(conn, "Patient", "{}", id="n")

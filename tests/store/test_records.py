@@ -207,6 +207,7 @@ def test_columns_can_not_be_spoofed(database_url: str) -> None:
         ("insert into patient (id, status, resource) values ('q', 'deleted', '{}')", "can not have the status deleted"),
         ("update patient set resource = '[]'", "a resource is a JSON object, and this is array"),
         ('update patient set resource = \'{"resourceType": "Person"}\'', "the table of Patient takes no resource"),
+        ("update patient set resource = '{\"meta\": null}'", "the meta of a resource is a JSON object"),
         ("update patient set resource = null", "violates not-null constraint"),
         ("insert into patient (id) values ('q')", "violates not-null constraint"),
         ("insert into patient_history (id, txid, resource) values ('old', 1, '{}')", "violates not-null constraint"),

@@ -73,7 +73,11 @@ begin
   if resource ? 'id' then
     resource := resource - 'id';
   end if;
-  if jsonb_typeof(resource -> 'meta') = 'object' and (resource -> 'meta') ?| '{versionId,lastUpdated}' then
+  if jsonb_typeof(resource -> 'meta') <> 'object' then
+    raise exception 'the meta of a resource is a JSON object'
+      using errcode = 'check_violation';
+  end if;
+  if (resource -> 'meta') ?| '{versionId,lastUpdated}' then
     if (resource -> 'meta') - '{versionId,lastUpdated}'::text[] = '{}' then
       resource := resource - 'meta';
     else

@@ -4,6 +4,7 @@
 -- replaced since. A reader goes on from the xid and txid of the last row that it got; ('0', 0) is the beginning.
 -- It stops before the oldest transaction that still runs: one with a lower number may yet commit, and a reader that had gone
 -- past it would never see its rows. Sequence numbers give no such promise, as they are not handed out in commit order.
+-- It may give more rows than asked for: those that one statement gave the same txid come together.
 create function bonfire.changes(
   resource_type text, after_xid xid8 default '0', after_txid bigint default 0, row_limit integer default 1000
 ) returns table (
@@ -24,15 +25,15 @@ begin
     (
       select * from public.%1$I
       where tenant = bonfire.current_tenant() and (xid, txid) > ($1, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
-      order by xid, txid limit $3
+      order by xid, txid fetch first $3 rows with ties
     )
     union all
     (
       select * from public.%2$I
       where tenant = bonfire.current_tenant() and (xid, txid) > ($1, $2) and xid < pg_snapshot_xmin(pg_current_snapshot())
-      order by xid, txid limit $3
+      order by xid, txid fetch first $3 rows with ties
     )
-    order by xid, txid limit $3
+    order by xid, txid fetch first $3 rows with ties
     $sql$,
     lower(resource_type), lower(resource_type) || '_history'
   ) using after_xid, after_txid, row_limit;
