@@ -25,7 +25,12 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
   const now = useNow();
 
   return (
-    <aside className="rail" aria-label="Patients" id={currentId === undefined ? "content" : undefined}>
+    <section
+      className="rail"
+      aria-label="Patients"
+      role={currentId === undefined ? "main" : "complementary"}
+      id={currentId === undefined ? "content" : undefined}
+    >
       <div className="patients-head">
         <div className="patients-title">
           <h1>
@@ -102,7 +107,7 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
           onClose={() => setAdding(false)}
         />
       )}
-    </aside>
+    </section>
   );
 }
 
