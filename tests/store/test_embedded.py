@@ -113,8 +113,7 @@ def test_after_kill_9_of_the_user_it_runs_on_and_the_next_one_takes_it_over(
 
 
 def test_one_who_only_asks_for_the_url_leaves_it_running(data_folder: Path, cluster_at: Cluster) -> None:
-    asked = Holder(data_folder, "keep")
-    asked.end("go")
+    Holder(data_folder, "keep").end("stop")
     pid = cluster_at.pid()
     assert pid is not None
 
@@ -125,6 +124,17 @@ def test_one_who_only_asks_for_the_url_leaves_it_running(data_folder: Path, clus
 
     # From a standstill, it is the server's own again.
     cluster_at.stop()
+    Holder(data_folder).end("stop")
+    assert cluster_at.pid() is None
+
+
+def test_asking_for_the_url_of_an_orphan_leaves_it_running(data_folder: Path, cluster_at: Cluster) -> None:
+    Holder(data_folder).end("kill")
+    pid = cluster_at.pid()
+    Holder(data_folder, "keep").end("stop")
+    assert cluster_at.pid() == pid
+
+    # It was a server's, so the next server takes it over, and down.
     Holder(data_folder).end("stop")
     assert cluster_at.pid() is None
 

@@ -21,12 +21,13 @@ class EmbeddedPostgres:
         self._folder: Path | None = None
         self._cluster: Cluster | None = None
         self._hold: int | None = None
+        self._keep = False
 
     def start(self, data_dir: Path, *, keep: bool = False) -> str:
         """Make sure that Postgres serves `data_dir` (made if need be), hold it, and return its URL.
 
-        `keep`: if this call has to start it, it goes on running when all who hold it are gone (`bonfire url`); a
-        later start from a standstill without `keep` takes that back. ClusterError says why it could not start.
+        `keep`: this hold's `stop` leaves it running (`bonfire url`); and if this call has to start it, so does everybody
+        else's, until somebody starts it from a standstill without `keep`. ClusterError says why it could not start.
         """
         if self._hold is not None:
             raise ClusterError("this process holds an embedded Postgres already")
@@ -45,7 +46,7 @@ class EmbeddedPostgres:
             cluster.start()
             hold = os.open(_users(folder), os.O_RDWR | os.O_CREAT, 0o600)
             fcntl.flock(hold, fcntl.LOCK_SH)
-        self._folder, self._cluster, self._hold = folder, cluster, hold
+        self._folder, self._cluster, self._hold, self._keep = folder, cluster, hold, keep
         return cluster.url
 
     def stop(self) -> None:
@@ -55,7 +56,7 @@ class EmbeddedPostgres:
         with _exclusive(self._folder):
             os.close(self._hold)
             self._hold = None
-            if not _kept(self._folder).exists() and _nobody_holds(self._folder):
+            if not self._keep and not _kept(self._folder).exists() and _nobody_holds(self._folder):
                 self._cluster.stop()
 
 

@@ -198,10 +198,10 @@ class Database:
                 # when the server's farewell has come in, and the end of the connection not yet.)
                 if not _is_gone(connection):
                     connection.terminate()
-                await self._app.release(connection)
+                await _give_back(self._app, connection)
                 continue
             except BaseException:
-                await self._app.release(connection)
+                await _give_back(self._app, connection)
                 raise
             return connection, transaction
         raise _unavailable()
