@@ -52,7 +52,7 @@ $(VENV)/.installed: pyproject.toml
 	@touch $@
 
 client-js/node_modules/.installed: client-js/package-lock.json
-	@node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)' || { echo "bonfire's client needs Node 20 or newer"; exit 1; }
+	@node -e 'process.exitCode = Number(process.versions.node.split(".")[0]) < 20 ? 1 : 0' || { echo "bonfire's client needs Node 20 or newer"; exit 1; }
 	cd client-js && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 

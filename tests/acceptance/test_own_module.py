@@ -34,7 +34,11 @@ async def _until_live(running: Running, query: str) -> LiveClient:
         while True:
             try:
                 client = await LiveClient.open(running.url.replace("http", "ws") + "/live")
-                await client.query(query)
+                try:
+                    await client.query(query)
+                except BaseException:
+                    await client.close()
+                    raise
                 return client
             except (Refusal, OSError, AssertionError, TimeoutError, WebSocketException):
                 await asyncio.sleep(0.1)

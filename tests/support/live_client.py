@@ -8,6 +8,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
 
 from bonfire_protocol.values import parse_position
 
@@ -41,10 +42,14 @@ class LiveClient:
     @classmethod
     async def open(cls, url: str, **hello: Any) -> Self:
         client = cls(await connect(url, max_size=None))
-        await client.send({"type": "hello", **hello})
-        client.welcome = await client._next()
-        if client.welcome["type"] != "welcome":
-            raise Refusal(client.welcome)
+        try:
+            await client.send({"type": "hello", **hello})
+            client.welcome = await client._next()
+            if client.welcome["type"] != "welcome":
+                raise Refusal(client.welcome)
+        except BaseException:
+            await client.close()
+            raise
         client.position = parse_position(client.welcome["position"])
         client._reader = asyncio.create_task(client._read())
         return client
@@ -72,6 +77,8 @@ class LiveClient:
                 self._take(await self._next())
                 async with self._changed:
                     self._changed.notify_all()
+        except ConnectionClosed:
+            pass
         finally:
             async with self._changed:
                 self._changed.notify_all()
