@@ -6,8 +6,7 @@ from typing import Literal
 import asyncpg
 from msgspec import Struct
 
-from bonfire.store.compile_model import SETTINGS, differences_sql, fingerprint
-from bonfire.store.identifiers import quote_literal
+from bonfire.store.compile_model import SETTINGS, differences_sql, fingerprint, set_local
 from bonfire.store.model import ModelError, ReadModel
 from bonfire.store.statements import read_statements
 
@@ -31,9 +30,7 @@ async def check(conn: asyncpg.Connection, models: Sequence[ReadModel], *, limit:
     """
     found: list[Difference] = []
     async with conn.transaction(isolation="repeatable_read", readonly=True):
-        for name, value in {**SETTINGS, "statement_timeout": "0"}.items():
-            # A search path is a list of names, not one string.
-            await conn.execute(f"set local {name} = {value if name == 'search_path' else quote_literal(value)}")
+        await conn.execute(set_local({**SETTINGS, "statement_timeout": "0"}))
         rows = await conn.fetch(read_statements("read_models")["installed_models"])
         installed = {row["name"]: row["fingerprint"] for row in rows}
         for model in models:

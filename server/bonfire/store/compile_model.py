@@ -7,6 +7,7 @@ recomputes are the same texts, so that they can't disagree.
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 
 from bonfire.store.identifiers import quote_identifier, quote_literal
@@ -51,6 +52,17 @@ def _templates() -> dict[str, str]:
 def render(template: str, **parts: str) -> str:
     """The named template of `sql/read_model*.sql`, with its fields filled in; what is filled in is not read again."""
     return _FIELD.sub(lambda match: parts[match[1]], _templates()[template])
+
+
+def assignments(settings: Mapping[str, str]) -> list[str]:
+    """`name = value` for each setting, as SET takes it."""
+    # A search path is a list of names, not one string.
+    return [f"{name} = {value if name == 'search_path' else quote_literal(value)}" for name, value in settings.items()]
+
+
+def set_local(settings: Mapping[str, str]) -> str:
+    """The statements that make these settings for the rest of a transaction."""
+    return ";".join(f"set local {assignment}" for assignment in assignments(settings))
 
 
 def table(model: ReadModel) -> str:

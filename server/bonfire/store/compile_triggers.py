@@ -11,6 +11,7 @@ from typing import Literal, assert_never
 
 from bonfire.store.compile_model import (
     SETTINGS,
+    assignments,
     candidates,
     column,
     column_list,
@@ -104,7 +105,7 @@ def _function(written: str, models: list[ReadModel], event: Event) -> str:
     return render(
         "trigger_function",
         function=_function_name(written, event),
-        settings="".join(f" set {name} = {value}" for name, value in _quoted_settings()),
+        settings="".join(f" set {assignment}" for assignment in assignments(SETTINGS)),
         group_variables="".join(f"\n  group_values_{place} text[];" for place in range(most_groups)),
         rows=rows[0],
         source=quote_literal(written),
@@ -113,11 +114,6 @@ def _function(written: str, models: list[ReadModel], event: Event) -> str:
         one="\n".join(change.one() for change in changes),
         many="\n".join(change.many() for change in changes),
     )
-
-
-def _quoted_settings() -> list[tuple[str, str]]:
-    # A search path is a list of names, not one string.
-    return [(name, value if name == "search_path" else quote_literal(value)) for name, value in SETTINGS.items()]
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ class _Change:
             table=table(self.model),
             columns=column_list(self.model),
             projection=projection(self.model, self.source, "new_rows"),
-            assignments=_assignments(self.model),
+            assignments=_updates(self.model),
         )
 
     def _change(self) -> str:
@@ -249,7 +245,7 @@ def _change(model: ReadModel, name: str, rows: str) -> str:
         table=name,
         columns=column_list(model),
         projection=rows,
-        assignments=_assignments(model),
+        assignments=_updates(model),
         old_key=key_text(model, "t"),
         old_group=old_group,
         differs=differs(model, "p", "t"),
@@ -284,7 +280,7 @@ def _gone_line(model: ReadModel) -> str:
     return f"'[' || to_json({key_text(model, 't')}) || ',' || to_json(t.id) || ',null,null]'"
 
 
-def _assignments(model: ReadModel) -> str:
+def _updates(model: ReadModel) -> str:
     return ", ".join(f"{column(name)} = excluded.{column(name)}" for name in model.columns)
 
 

@@ -142,6 +142,9 @@ class ReadModel:
             for column in source.select:
                 if column not in self.columns:
                     raise self._error(f"source `{source.of}` selects `{column}`, which is no column")
+            if any("$bonfire_" in expression for expression in (source.where, *source.select.values())):
+                # The delimiters of the function bodies that the expressions become a part of.
+                raise self._error(f"source `{source.of}`: an expression can't hold `$bonfire_`")
 
     def _distinct(self, part: str, names: Iterable[str]) -> list[str]:
         found: list[str] = []

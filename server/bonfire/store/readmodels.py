@@ -23,10 +23,10 @@ from bonfire.store.compile_model import (
     finish_candidates,
     finish_table,
     select_rows_sql,
+    set_local,
     source_table,
 )
 from bonfire.store.compile_triggers import TriggerSet, compile_triggers, touch_only
-from bonfire.store.identifiers import quote_literal
 from bonfire.store.model import ModelError, ReadModel, Source, snake_case
 from bonfire.store.probe import probe
 from bonfire.store.statements import read_statements
@@ -39,7 +39,10 @@ Progress = Callable[[str, int], None]
 # Any constant will do, as long as it is this one: the key of the lock that installing processes wait on.
 _LOCK_KEY = 0x726561646D6F64
 
-_ATTEMPTS = 8
+_ATTEMPTS = 16
+
+# A rebuild takes what it takes.
+_PATIENCE = {"statement_timeout": "0", "lock_timeout": "0"}
 
 _SQL = read_statements("read_models")
 
@@ -63,7 +66,8 @@ async def install(
     no transaction. ModelError when a declaration can't be built; then nothing has changed.
     """
     _refuse_doubles(models)
-    for attempt in range(_ATTEMPTS):
+    contested: str | None = None
+    for attempt in range(1, _ATTEMPTS + 1):
         if not (await _plan(conn, models, frozenset(rebuild))).work:
             return []
         try:
@@ -71,14 +75,26 @@ async def install(
                 await conn.execute("select pg_advisory_xact_lock($1)", _LOCK_KEY)
                 # Read again: another process may have done it while this one waited.
                 plan = await _plan(conn, models, frozenset(rebuild))
-                await _carry_out(conn, plan, progress)
-                return [model.name for model in plan.build]
-        except asyncpg.DeadlockDetectedError:
-            # A writer held one source and wanted the next. It goes first; its transaction is short.
-            if attempt == _ATTEMPTS - 1:
-                raise
-            await asyncio.sleep(0.05 * 2**attempt)
+                await conn.execute(set_local({**SETTINGS, **_PATIENCE}))
+                for model in plan.build:
+                    await probe(conn, model)
+                contested = await _lock(conn, plan.sources, contested)
+                if contested is None:
+                    await _carry_out(conn, plan, progress)
+                    return [model.name for model in plan.build]
+                raise _Contested
+        except (_Contested, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError):
+            # A writer holds one source and may want another that was held here. Writers go first.
+            if attempt == _ATTEMPTS:
+                raise ModelError(
+                    "writers and readers of the read models' sources are too busy: try again at a quieter time"
+                ) from None
+            await asyncio.sleep(min(0.02 * 2**attempt, 2.0))
     raise AssertionError("the last attempt returns or raises")
+
+
+class _Contested(Exception):
+    """A source's lock was not to be had in time."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,7 @@ class _Plan:
     drop: list[str]
     triggers: list[TriggerSet]
     bare: list[str]
-    locked: list[str]
+    sources: list[str]
 
     @property
     def work(self) -> bool:
@@ -121,17 +137,23 @@ async def _plan(conn: asyncpg.Connection, models: Sequence[ReadModel], rebuild: 
     return _Plan(build, drop, triggers, bare, sorted(locked | set(bare)))
 
 
+async def _lock(conn: asyncpg.Connection, sources: Sequence[str], first: str | None) -> str | None:
+    """Keep writers out of all `sources`; None, or the source that could not be had.
+
+    The first lock is waited for, however long its writers take, because nothing is held yet that they could want. The
+    others are waited for in less time than Postgres takes to see a deadlock, in which a writer might be the victim.
+    """
+    for source in sorted(sources, key=lambda source: (source != first, source)):
+        try:
+            async with conn.transaction():
+                await conn.execute(f"lock table {source_table(Source(source, {}))} in share row exclusive mode")
+        except asyncpg.LockNotAvailableError:
+            return source
+        await conn.execute("set local lock_timeout = '400ms'")
+    return None
+
+
 async def _carry_out(conn: asyncpg.Connection, plan: _Plan, progress: Progress) -> None:
-    for name, value in {**SETTINGS, "statement_timeout": "0", "lock_timeout": "0"}.items():
-        # A search path is a list of names, not one string.
-        await conn.execute(f"set local {name} = {value if name == 'search_path' else quote_literal(value)}")
-    if await conn.fetchval("select rolsuper from pg_roles where rolname = current_user"):
-        # In a deadlock with a writer, this transaction is the one that gives way.
-        await conn.execute("set local deadlock_timeout = '20ms'")
-    for model in plan.build:
-        await probe(conn, model)
-    for source in plan.locked:
-        await conn.execute(f"lock table {source_table(Source(source, {}))} in share row exclusive mode")
     for name in plan.drop:
         await conn.execute(drop_tables(name))
         await conn.execute(_SQL["forget_groups"], name)

@@ -13,6 +13,7 @@ declare
   part record;
   views text := '';
   touched text[] := '{}';
+  kept_jit text;
   group_tenants text[];
   group_ids text[];{{group_variables}}
 begin
@@ -36,7 +37,11 @@ begin
     loop
       perform bonfire.tell(the_tenant, the_source, the_patients, '');
     end loop;
+    -- Compiling a plan this large takes longer than running it.
+    kept_jit := current_setting('jit');
+    perform set_config('jit', 'off', true);
 {{many}}
+    perform set_config('jit', kept_jit, true);
   end if;
   perform bonfire.add_touched(touched);
   return null;

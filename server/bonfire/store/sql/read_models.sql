@@ -90,3 +90,38 @@ analyze {{table}}
 
 -- list_index: the order of the model's lists.
 create index on {{build}} ({{terms}});
+
+-- probe: one expression over a source's rows, for the database to judge.
+create view read_build.probe as select (
+{{expression}}
+) as value from {{table}} r
+
+-- probed: what the view of an expression is made of: its columns' types, its query's tree, what it calls and reads.
+with tree as (
+  select ev_action::text as text from pg_rewrite where ev_class = 'read_build.probe'::regclass
+)
+select
+  array(
+    select atttypid::regtype::text from pg_attribute
+    where attrelid = 'read_build.probe'::regclass and attnum > 0 order by attnum
+  ) as types,
+  substring(tree.text from ':hasAggs (\w+)') = 'true'
+    or substring(tree.text from ':hasWindowFuncs (\w+)') = 'true'
+    or substring(tree.text from ':hasTargetSRFs (\w+)') = 'true' as many_rows,
+  strpos(tree.text, '{SQLVALUEFUNCTION ') > 0 as session_value,
+  array(
+    select distinct p.oid::regprocedure::text
+    from regexp_matches(tree.text, ':(?:funcid|opfuncid) (\d+)', 'g') called (oid)
+    join pg_proc p on p.oid = called.oid[1]::oid
+    where p.provolatile = 'v'
+      or p.proname in ('now', 'transaction_timestamp', 'statement_timestamp', 'current_setting', 'current_tenant')
+    order by 1
+  ) as unsteady,
+  array(
+    select distinct c.oid::regclass::text
+    from regexp_matches(tree.text, ':relid (\d+)', 'g') read (oid)
+    join pg_class c on c.oid = read.oid[1]::oid
+    where c.oid not in ('read_build.probe'::regclass, $1::text::regclass)
+    order by 1
+  ) as tables
+from tree
