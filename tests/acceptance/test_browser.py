@@ -1,0 +1,111 @@
+"""Real Chromium windows on the demo chart: a write crosses from one to another, a restart needs no reload."""
+
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+from acceptance.conftest import ROOT, Running, Start
+from support.live_client import live_client
+
+APP = ROOT / "examples" / "clinic" / "dist"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+REQUIRED = bool(os.environ.get("BONFIRE_TEST_REQUIRE_BROWSER"))
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.browser]
+if not REQUIRED:
+    pytestmark += [
+        pytest.mark.skipif(CHROMIUM is None, reason="NO CHROMIUM ON THIS MACHINE: the browser tests did not run"),
+        pytest.mark.skipif(
+            not APP.exists(), reason="THE DEMO IS NOT BUILT (make clinic): the browser tests did not run"
+        ),
+    ]
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    assert CHROMIUM is not None, "the browser tests need Chromium"
+    async with async_playwright() as playwright:
+        launched = await playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
+        yield launched
+        await launched.close()
+
+
+@pytest.fixture
+def clinic(start: Start) -> Running:
+    return start("dev", "--app", str(APP))
+
+
+async def window(browser: Browser, url: str) -> tuple[Page, list[str]]:
+    """A window of its own, and what goes wrong in it."""
+    page = await (await browser.new_context(viewport={"width": 1440, "height": 900})).new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    await page.goto(url)
+    return page, wrong
+
+
+async def test_a_note_written_in_one_window_appears_in_the_other(
+    browser: Browser, clinic: Running, tmp_path: Path
+) -> None:
+    (one, wrong_one), (two, wrong_two) = [await window(browser, clinic.url) for _ in range(2)]
+    await expect(one.get_by_test_id("patient").first).to_be_visible()
+    await one.get_by_test_id("patient").first.click()
+    await expect(one.get_by_test_id("banner")).to_be_visible()
+    await two.goto(one.url)
+    await expect(two.get_by_test_id("banner")).to_be_visible()
+
+    text = "Slept six hours, appetite back. Next visit in four weeks."
+    await one.get_by_role("textbox", name="New note").fill(text)
+    await expect(one.get_by_test_id("draft-status")).to_have_attribute("data-status", "saved")
+    await one.get_by_role("button", name="Sign note").click()
+    note = two.get_by_test_id("note").filter(has_text=text)
+    await expect(note).to_be_visible()
+    await expect(note).to_have_attribute("data-status", "signed")
+    await expect(one.get_by_test_id("note").filter(has_text=text)).to_be_visible()
+    await expect(one.get_by_test_id("freshness")).to_have_attribute("data-tone", "live")
+    await two.screenshot(path=tmp_path / "two.png")
+    assert (wrong_one, wrong_two) == ([], [])
+
+
+async def test_a_window_recovers_from_a_killed_server_without_a_reload(browser: Browser, start: Start) -> None:
+    running = start("dev", "--app", str(APP), port=_free_port())
+    page, _ = await window(browser, running.url)
+    await page.get_by_test_id("patient").first.click()
+    patient = re.search(r"/patients/([^/?#]+)", page.url)
+    assert patient is not None
+    await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "live")
+    await page.evaluate("window.notReloaded = true")
+    running.kill()
+    await expect(page.get_by_test_id("connection-notice")).not_to_be_empty()
+    await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "stale", timeout=15_000)
+    running = start("dev", "--app", str(APP), port=running.port)
+    async with live_client(running.url) as client:
+        await client.mutate("notes.create", patientId=patient[1], text="Written while that window was away.")
+    await expect(page.get_by_text("Written while that window was away.").first).to_be_visible(timeout=30_000)
+    await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "live")
+    assert await page.evaluate("window.notReloaded") is True
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
