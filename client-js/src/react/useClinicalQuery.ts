@@ -49,7 +49,7 @@ export function useClinicalQuery<Query extends AnyQuery>(
 ): ClinicalQuery<ValueOf<Query>> {
   const client = useClient();
   const key = args === skip ? null : keyOf(query.name, args);
-  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the query and its arguments, which most callers make anew in each render
+  // The key stands for the query and its arguments, which most callers make anew in each render.
   const asked = useMemo(() => (args === skip ? null : { query, args }), [key]);
   useEffect(() => (asked ? client.hold(asked.query, asked.args) : undefined), [client, asked]);
   const read = useCallback(() => (asked ? client.result(asked.query, asked.args) : SKIPPED), [client, asked]);

@@ -1,0 +1,333 @@
+/** The client itself: it joins what is wanted, what was told, what was written and what screens see to one connection. */
+
+import type { Client, ClientOptions, MutateOptions } from "./client.ts";
+import { type Effect, type Event, INITIAL, type State, step } from "./connection.ts";
+import { type BonfireError, ClientClosed, Refusal, refusalOf, WireError } from "./errors.ts";
+import type { MutationPromise } from "./freshness.ts";
+import type { AnyMutation, AnyQuery, ArgsOf, ValueOf } from "./functions.ts";
+import { Mutations } from "./mutations.ts";
+import { type Layer, overlay } from "./optimistic.ts";
+import { type DownFrame, PROTOCOL_VERSION, type Welcome } from "./protocol.gen.ts";
+import { Reads } from "./reads.ts";
+import { Received } from "./received.ts";
+import { type QueryResult, type Reading, settled } from "./result.ts";
+import { Screen, type Session } from "./screen.ts";
+import { type Host, Socket, systemHost, type WebSocketConstructor } from "./socket.ts";
+import { keyOf, Wanted } from "./wanted.ts";
+
+export class LiveClient implements Client {
+  readonly #url: string;
+  readonly #token: ClientOptions["token"];
+  readonly #tenant: string | null;
+  readonly #host: Host;
+  readonly #socket: Socket;
+  readonly #wanted = new Wanted();
+  readonly #received = new Received();
+  readonly #mutations = new Mutations();
+  readonly #reads = new Reads();
+  readonly #failures = new Map<string, BonfireError>();
+  readonly #screen = new Screen();
+  #state: State = INITIAL;
+  #session: Session | null = null;
+  #confirmedAt: number | null = null;
+  /** The newest refusal of the connection as a whole: the server is about to close it. */
+  #refusal: Refusal | null = null;
+  #closed: ClientClosed | Refusal | null = null;
+  #tending = false;
+
+  constructor({ url, token, tenant, webSocket, host = systemHost }: ClientOptions) {
+    this.#url = url ?? ownUrl();
+    this.#token = token;
+    this.#tenant = tenant ?? null;
+    this.#host = host;
+    this.#socket = new Socket(
+      webSocket ?? ownWebSocket(),
+      host,
+      (event) => this.#change(() => this.#dispatch(event)),
+      (frame) => this.#change(() => this.#take(frame)),
+    );
+  }
+
+  readonly open: Client["open"] = () => this.#change(() => this.#dispatch({ type: "open" }));
+
+  readonly close: Client["close"] = () => this.#change(() => this.#dispatch({ type: "close" }));
+
+  readonly subscribe: Client["subscribe"] = (listener) => this.#screen.subscribe(listener);
+
+  readonly connection: Client["connection"] = () => this.#screen.connection;
+
+  readonly freshness: Client["freshness"] = () => this.#screen.freshness;
+
+  readonly hold: Client["hold"] = (query, args) => {
+    const release = this.#wanted.hold(query.name, args);
+    this.#tendSoon();
+    return () => {
+      release();
+      this.#tendSoon();
+    };
+  };
+
+  readonly result: Client["result"] = <Query extends AnyQuery>(query: Query, args: ArgsOf<Query>) =>
+    // A key holds a query's name and arguments, so what is under it is that query's result.
+    this.#screen.result(keyOf(query.name, args)) as QueryResult<ValueOf<Query>>;
+
+  readonly watch: Client["watch"] = (query, args, listener) => {
+    const release = this.hold(query, args);
+    let last = this.result(query, args);
+    listener(last);
+    const unsubscribe = this.subscribe(() => {
+      const next = this.result(query, args);
+      if (next === last) return;
+      last = next;
+      listener(next);
+    });
+    return () => {
+      unsubscribe();
+      release();
+    };
+  };
+
+  readonly query: Client["query"] = <Query extends AnyQuery>(query: Query, args: ArgsOf<Query>) => {
+    const reading = this.#reads.add(query.name, args);
+    if (this.#closed) this.#reads.abandon(this.#closed);
+    this.#tendSoon();
+    return reading as Promise<Reading<ValueOf<Query>>>;
+  };
+
+  readonly mutate: Client["mutate"] = <Mutation extends AnyMutation>(
+    mutation: Mutation,
+    args: ArgsOf<Mutation>,
+    { patient, version, optimistic }: MutateOptions<ArgsOf<Mutation>> = {},
+  ) => {
+    const id = this.#host.newId();
+    const at = this.#host.now();
+    const layer: Layer | null = optimistic ? { apply: (cache) => optimistic(cache, args, { id, at }) } : null;
+    // Whoever wrote it hears here of its mistakes; later there is nobody to throw at.
+    if (layer) overlay(this.#received.shown.data, [layer], rethrow);
+    const stated = { patient: patient ?? null, version: version ?? null };
+    const promise = this.#mutations.add({ type: "mutate", id, mutation: mutation.name, args, ...stated }, layer);
+    this.#change(() => {
+      if (this.#closed) this.#mutations.abandon(this.#closed);
+    });
+    this.#tendSoon();
+    return promise as MutationPromise<ValueOf<Mutation>>;
+  };
+
+  /** Whatever changes this client goes through here: then screens follow, once. */
+  #change(task: () => void): void {
+    task();
+    const { position } = this.#received.shown;
+    this.#mutations.shown(position);
+    this.#screen.update({
+      state: this.#state,
+      session: this.#session,
+      closed: this.#closed,
+      keys: this.#wanted.keys,
+      shown: this.#received.shown,
+      confirmedAt: this.#confirmedAt,
+      failures: this.#failures,
+      layers: this.#mutations.layers,
+      pendingMutations: this.#mutations.pending,
+      pendingIndexes: this.#mutations.pendingIndexes,
+    });
+  }
+
+  /** Holds come and go within one rendering (React mounts twice in StrictMode): the server hears of the outcome only. */
+  #tendSoon(): void {
+    if (this.#tending) return;
+    this.#tending = true;
+    queueMicrotask(() => {
+      this.#tending = false;
+      this.#change(() => this.#tend());
+    });
+  }
+
+  /** Say what is owed to the server: what is wanted, what no longer, reads, the next mutation. */
+  #tend(): void {
+    for (const { want, id } of this.#wanted.release()) {
+      this.#failures.delete(want.key);
+      this.#received.forget(want.key);
+      if (id !== null) this.#socket.send({ type: "unsubscribe", id });
+    }
+    if (this.#state.name === "closed" && this.#state.by === "nobody") this.#dispatch({ type: "open" });
+    if (this.#state.name !== "live" && this.#state.name !== "stale") return;
+    for (const { want, id } of this.#wanted.owed()) {
+      this.#failures.delete(want.key);
+      this.#received.expect(id, want.key);
+      this.#socket.send({ type: "subscribe", id, query: want.query, args: want.args });
+    }
+    for (const frame of this.#reads.owed()) this.#socket.send(frame);
+    const mutation = this.#mutations.next();
+    if (mutation) this.#socket.send(mutation);
+  }
+
+  #dispatch(event: Event): void {
+    const [state, effects] = step(this.#state, event);
+    this.#state = state;
+    for (const effect of effects) this.#perform(effect);
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.do) {
+      case "connect":
+        this.#closed = null;
+        this.#refusal = null;
+        return this.#socket.connect(this.#url);
+      case "disconnect":
+        return this.#socket.disconnect();
+      case "greet":
+        return this.#greet();
+      case "send":
+        return this.#tend();
+      case "sendAgain":
+        for (const part of [this.#wanted, this.#reads, this.#mutations]) part.resume();
+        return this.#tend();
+      case "ping":
+        return this.#socket.send({ type: "ping" });
+      case "forget":
+        for (const part of [this.#wanted, this.#received, this.#reads, this.#mutations]) part.cut();
+        return;
+      case "abandon":
+        return this.#abandon();
+      case "schedule":
+        return this.#socket.schedule(effect.timer, effect.ms, effect.spreadMs);
+      case "cancel":
+        return this.#socket.cancel(effect.timer);
+      case "cancelAll":
+        return this.#socket.cancelAll();
+    }
+  }
+
+  #greet(): void {
+    const socket = this.#socket.current;
+    const say = (token: string | undefined) => {
+      // The token may come when this socket is long gone.
+      if (this.#socket.current !== socket) return;
+      this.#socket.send({
+        type: "hello",
+        protocol: PROTOCOL_VERSION,
+        token: token ?? null,
+        tenant: this.#tenant,
+        client: CLIENT_NAME,
+        position: this.#received.shown.position,
+      });
+    };
+    const failed = () => {
+      if (this.#socket.current === socket) this.#change(() => this.#dispatch({ type: "confused" }));
+    };
+    const token = this.#token;
+    if (typeof token === "function") Promise.resolve().then(token).then(say, failed);
+    else say(token);
+  }
+
+  #abandon(): void {
+    const code = this.#state.name === "closed" ? this.#state.code : null;
+    const reason = code === null ? "the client was closed" : `the server will not have this client back (${code})`;
+    const error = code === null ? new ClientClosed(reason) : (this.#refusal ?? new ClientClosed(reason, code));
+    this.#closed = error;
+    this.#mutations.abandon(error);
+    this.#reads.abandon(error);
+  }
+
+  #take(frame: DownFrame): void {
+    this.#dispatch({ type: "heard" });
+    try {
+      this.#understand(frame);
+    } catch (error) {
+      if (!(error instanceof WireError)) throw error;
+      this.#dispatch({ type: "confused" });
+    }
+  }
+
+  #understand(frame: DownFrame): void {
+    switch (frame.type) {
+      case "welcome":
+        return this.#welcomed(frame);
+      case "subscribed":
+      case "snapshot":
+      case "patch":
+        return this.#received.part(frame);
+      case "transition":
+        this.#received.transition(frame.position);
+        // A stream that lags brings transitions too, so they confirm nothing; but they end what a cut has begun.
+        return this.#state.name === "stale" && this.#state.settling ? this.#confirmed() : undefined;
+      case "watermark":
+        this.#received.watermark(frame.position);
+        return this.#confirmed();
+      case "stale":
+        return this.#dispatch({ type: "doubted" });
+      case "result":
+        this.#reads.answered(frame);
+        return this.#tend();
+      case "committed":
+        this.#mutations.committed(frame);
+        return this.#tend();
+      case "indexed":
+        return this.#mutations.indexed(frame);
+      case "unsubscribed": {
+        const refusal = refusalOf(frame);
+        return refusal ? this.#refused(frame.id, refusal) : undefined;
+      }
+      case "refused": {
+        const refusal = new Refusal(frame);
+        if (typeof frame.id === "string") return this.#refused(frame.id, refusal);
+        this.#refusal = refusal;
+        return;
+      }
+      case "pong":
+        return;
+      case "drain":
+        return this.#dispatch({ type: "draining", afterMs: frame.afterMs });
+      default:
+        frame satisfies never;
+        throw new WireError("the server has sent a frame of an unknown type");
+    }
+  }
+
+  #welcomed({ tenant, user, source, staleAfterMs, position }: Welcome): void {
+    this.#dispatch({ type: "welcomed", staleAfterMs });
+    if (this.#state.name !== "stale") return;
+    this.#session = settled(this.#session ?? undefined, { tenant, user, source });
+    this.#received.watermark(position);
+    this.#confirmed();
+  }
+
+  /** The server has said that it is up to date: so is what is shown, unless that is still what was before a cut. */
+  #confirmed(): void {
+    if (!this.#received.caughtUp) return;
+    this.#confirmedAt = this.#host.now();
+    this.#dispatch({ type: "confirmed" });
+  }
+
+  /** What was asked for under `id` is refused: put off, or given up. */
+  #refused(id: string, refusal: Refusal): void {
+    const later = refusal.next === "retry";
+    if (later && (this.#mutations.defer(id) || this.#reads.defer(id))) return this.#dispatch({ type: "deferred" });
+    if (this.#mutations.refused(id, refusal) || this.#reads.refused(id, refusal)) return this.#tend();
+    const want = this.#wanted.end(id, refusal.next === "stop" ? "ended" : "deferred");
+    if (!want) return;
+    this.#failures.set(want.key, refusal);
+    this.#received.forget(want.key);
+    if (refusal.next !== "stop") this.#dispatch({ type: "deferred" });
+  }
+}
+
+const CLIENT_NAME = "bonfire-js";
+
+function ownUrl(): string {
+  if (typeof location === "undefined")
+    throw new TypeError('createClient needs `url` here, such as "wss://clinic.example/live"');
+  const url = new URL("/live", location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url.href;
+}
+
+function ownWebSocket(): WebSocketConstructor {
+  if (typeof WebSocket === "undefined")
+    throw new TypeError("createClient needs `webSocket` here: that of the package `ws`");
+  return WebSocket;
+}
+
+function rethrow(error: unknown): never {
+  throw error;
+}
