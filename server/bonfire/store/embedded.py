@@ -26,8 +26,8 @@ class EmbeddedPostgres:
     def start(self, data_dir: Path, *, keep: bool = False) -> str:
         """Make sure that Postgres serves `data_dir` (made if need be), hold it, and return its URL.
 
-        `keep`: this hold's `stop` leaves it running (`bonfire url`); and if this call has to start it, so does everybody
-        else's, until somebody starts it from a standstill without `keep`. ClusterError says why it could not start.
+        `keep`: this hold's `stop` leaves it running (`bonfire url`); and if this call has to start it, so does
+        everybody else's, until it is started from a standstill without `keep`. ClusterError says why it did not start.
         """
         if self._hold is not None:
             raise ClusterError("this process holds an embedded Postgres already")
