@@ -123,9 +123,22 @@ class Hub:
     def up(self, position: int) -> None:
         self._heard = True
         log.info("the change stream is live")
+        if position < self.engine.position:
+            self._start_over(position)
         self.engine.up(position)
         self._advance.set()
         self.pump()
+
+    def _start_over(self, position: int) -> None:
+        """The database has gone back in its own order, as it does when one takes its place that lacks its last commits.
+        What clients were shown then never was: they are cut off, and start from fresh snapshots."""
+        log.error("the database is behind what was shown already: all clients start over")
+        sessions = self.engine.sessions()
+        self.engine = LiveEngine(position)
+        self._positions.clear()
+        for session in sessions:
+            peer: Peer = session.key  # type: ignore[assignment]  # as in `pump`
+            peer.cut()
 
     # ---- engine -> sockets and database ---------------------------------------------------------------------
 
@@ -151,15 +164,16 @@ class Hub:
             self.source.nudge(awaited)
 
     async def _read(self, read: Read) -> None:
+        engine = self.engine
         try:
             snapshot = await self.reader.read(read)
         except Exception as error:
             # Whatever went wrong with the batch, its queries are owed still; a query's own fault is an answer instead.
             log.warning("a read of %d live queries is put off: %s", len(read.wanted), type(error).__name__)
             await asyncio.sleep(random.uniform(0.05, 0.5))
-            self.engine.postponed(read.ticket)
+            engine.postponed(read.ticket)
         else:
-            self.engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
+            engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
         asyncio.get_running_loop().call_soon(self.pump)
 
     async def _beat(self) -> None:

@@ -106,6 +106,7 @@ class Connection:
         self._unanswered: set[str] = set()
         self._early: list[IndexProgress] = []
         self._following: dict[str, set[str]] = {}
+        self._gone = False
 
     # ---- the hub's side (Peer) ------------------------------------------------------------------------------
 
@@ -116,8 +117,8 @@ class Connection:
         return self._wire.buffered()
 
     def cut(self) -> None:
-        """It does not read what it is sent: let go of it; it will come back and start from a fresh snapshot."""
-        log.info("a client that was too far behind was cut off")
+        """Let go of it without a word: it does not read, or what it was shown never was. It comes back afresh."""
+        log.info("a client was cut off, to come back")
         self._wire.abort()
 
     def indexed(self, progress: IndexProgress) -> None:
@@ -152,6 +153,7 @@ class Connection:
             self._leave()
 
     def _leave(self) -> None:
+        self._gone = True
         if self._session is not None:
             self._hub.engine.leave(self._session)
             self._hub.pump()
@@ -311,8 +313,10 @@ class Connection:
                 early, self._early = self._early, []
                 for progress in early:
                     self.indexed(progress)
-                if frame.id not in self._following:
+                if self._gone or frame.id not in self._following:
                     self._forget(frame.id)
+            if self._gone:
+                return
 
     async def _mutate(self, frame: Mutate) -> None:
         assert self._principal is not None

@@ -1,0 +1,234 @@
+"""The hub between a scripted change source and a scripted database: what it makes of each."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from bonfire.changes.source import Sink, SourceKind
+from bonfire.engine.commit import Commit, IndexProgress, Message
+from bonfire.engine.live import Read
+from bonfire.engine.query import AppPlan, QueryIdentity
+from bonfire.engine.visibility import Visibility
+from bonfire.sync.hub import Hub
+from bonfire.sync.reader import Snapshot
+from bonfire_protocol.codec import Format
+from bonfire_protocol.faults import Fault, FaultCode
+
+EVERYTHING = Visibility(1 << 40, 1 << 40, frozenset())
+
+
+@dataclass
+class ScriptedSource:
+    """A change source whose script is the test."""
+
+    nudged: list[int] = field(default_factory=list)
+    sink: Sink | None = None
+
+    @property
+    def kind(self) -> SourceKind:
+        return "wal"
+
+    async def start(self, sink: Sink) -> int:
+        self.sink = sink
+        return 100
+
+    def nudge(self, position: int) -> None:
+        self.nudged.append(position)
+
+    async def stop(self) -> None:
+        self.sink = None
+
+
+@dataclass
+class ScriptedReader:
+    """Answers each read with what `answer` gives."""
+
+    answer: Callable[[Read], Snapshot]
+    bounds: list[int | Fault] = field(default_factory=list)
+
+    async def read(self, read: Read) -> Snapshot:
+        return self.answer(read)
+
+    async def bound(self) -> int:
+        given = self.bounds.pop(0)
+        if isinstance(given, Fault):
+            raise given
+        return given
+
+    async def visibility(self) -> Visibility:
+        return EVERYTHING
+
+
+@dataclass(eq=False)
+class Listener:
+    """A peer that keeps what it is sent."""
+
+    format: Format = Format.json
+    received: bytes = b""
+    cuts: int = 0
+    behind: int = 0
+    progress: list[IndexProgress] = field(default_factory=list)
+
+    def write(self, framed: bytes) -> None:
+        self.received += framed
+
+    def buffered(self) -> int:
+        return self.behind
+
+    def cut(self) -> None:
+        self.cuts += 1
+
+    def indexed(self, progress: IndexProgress) -> None:
+        self.progress.append(progress)
+
+
+PLAN = AppPlan((("Patient", None),), "one", identified=False)
+
+
+def one_row(bound: int) -> Callable[[Read], Snapshot]:
+    return lambda read: Snapshot(EVERYTHING, bound, [[Raw(b'{"n":1}')] for _ in read.wanted])
+
+
+@pytest.fixture
+async def made() -> AsyncIterator[tuple[Hub, ScriptedSource, ScriptedReader]]:
+    source, reader = ScriptedSource(), ScriptedReader(one_row(100))
+    any_reader: Any = reader
+    hub = Hub(source, any_reader, heartbeat=0.02, wake_lanes=lambda: None)
+    await hub.start()
+    yield hub, source, reader
+    await hub.stop()
+
+
+async def settled(ready: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not ready():
+            await asyncio.sleep(0.001)
+
+
+def subscribe(hub: Hub, peer: Listener, name: str = "s") -> None:
+    session = hub.join(peer, "t", "all")
+    hub.engine.subscribe(session, name, QueryIdentity("t", "q", b"{}", "all"), PLAN)
+    hub.pump()
+
+
+async def test_a_read_ahead_of_the_stream_is_shown_when_the_stream_is_there(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, source, reader = made
+    reader.answer = one_row(250)
+    peer = Listener()
+    subscribe(hub, peer)
+    await settled(lambda: source.nudged == [250] or 250 in source.nudged)
+    assert b"subscribed" not in peer.received
+    hub.watermark(250)
+    assert b"subscribed" in peer.received
+
+
+async def test_a_read_that_fails_is_done_again(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    calls: list[int] = []
+
+    def answer(read: Read) -> Snapshot:
+        calls.append(read.ticket)
+        if len(calls) == 1:
+            raise Fault(FaultCode.unavailable, "away")
+        return one_row(100)(read)
+
+    reader.answer = answer
+    peer = Listener()
+    subscribe(hub, peer)
+    await settled(lambda: b"subscribed" in peer.received)
+    assert len(calls) == 2
+
+
+async def test_without_the_streams_word_there_is_no_watermark(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    peer = Listener()
+    hub.join(peer, "t", "all")
+    await asyncio.sleep(0.1)
+    assert peer.received == b""
+    hub.watermark(101)
+    await settled(lambda: b"watermark" in peer.received)
+
+
+async def test_commits_alone_are_no_proof_of_freshness(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, _ = made
+    peer = Listener()
+    hub.join(peer, "t", "all")
+    hub.commit(Commit(200, 7, [Message("t", "Task", [])]))
+    await asyncio.sleep(0.1)
+    assert b"watermark" not in peer.received
+
+
+async def test_a_mutations_position_is_its_commits(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, _ = made
+    asked = asyncio.create_task(hub.position_of(42))
+    await asyncio.sleep(0)
+    hub.commit(Commit(300, 41, []))
+    hub.commit(Commit(310, 42, []))
+    assert await asked == 310
+    assert await hub.position_of(41) == 300
+
+
+async def test_while_the_stream_is_cut_an_upper_bound_is_told_over_an_outage(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, reader = made
+    reader.bounds = [Fault(FaultCode.unavailable, "away"), 999]
+    hub.down("cut")
+    assert await hub.position_of(42) == 999
+
+
+async def test_a_database_that_went_back_makes_everybody_start_over(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    peer = Listener()
+    subscribe(hub, peer)
+    hub.commit(Commit(500, 9, []))
+    hub.down("failover")
+    hub.gap("another database")
+    hub.up(400)
+    assert peer.cuts == 1
+    assert hub.engine.position == 400
+    assert not hub.engine.is_down
+
+
+async def test_who_does_not_read_is_cut_off(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, _ = made
+    slow, quick = Listener(behind=100 * 1024 * 1024), Listener()
+    hub.join(slow, "t", "all")
+    hub.join(quick, "t", "all")
+    await settled(lambda: slow.cuts > 0)
+    assert quick.cuts == 0
+
+
+async def test_progress_of_an_index_goes_to_who_wrote_and_to_no_other_tenant(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    writer, other = Listener(), Listener()
+    hub.expect_index("t", "m", writer)
+    hub.expect_index("u", "m", other)
+    progress = IndexProgress("m", "agentContext", "fresh")
+    hub.commit(Commit(200, 7, [Message("t", index=progress)]))
+    assert (writer.progress, other.progress) == ([progress], [])
+
+
+async def test_a_client_that_has_seen_more_waits_until_this_node_has_too(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, source, _ = made
+    waiting = asyncio.create_task(hub.reach(150, timeout=5))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    assert source.nudged[-1] == 150
+    hub.watermark(150)
+    assert await waiting is True
+    assert await hub.reach(10_000, timeout=0.01) is False
