@@ -1,4 +1,4 @@
-import { useClinicalMutation } from "bonfire/react";
+import { useClinicalMutation, useFreshness } from "bonfire/react";
 import { memo, useState } from "react";
 import { api, type Note } from "../api.ts";
 import { formatMoment } from "../lib/dates.ts";
@@ -8,7 +8,8 @@ import { EnterInError } from "./EnterInError.tsx";
 import { type NoteStatus, type ShownNote, seenAs, statusOf } from "./note.ts";
 import { changedNote } from "./optimistic.ts";
 
-const FOLDED_CHARACTERS = 700;
+const LINE_CHARACTERS = 80;
+const FOLDED_LINES = 14;
 
 interface NoteCardProps {
   note: ShownNote;
@@ -25,11 +26,11 @@ export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patie
   const status = statusOf(note);
   const inError = status === "enteredInError";
   const open = status === "draft" || status === "signed" || status === "amended";
-  const text = note.text ?? "";
+  const text = note.text?.trim() ?? "";
   const [dialog, setDialog] = useState<"change" | "error">();
   const [unfolded, setUnfolded] = useState(false);
   const [compared, setCompared] = useState(false);
-  const long = text.length > FOLDED_CHARACTERS;
+  const long = linesOf(text) > FOLDED_LINES;
   const close = (): void => setDialog(undefined);
 
   return (
@@ -77,6 +78,11 @@ export const NoteCard = memo(function NoteCard({ note, earlier, patientId, patie
   );
 });
 
+/** About as many lines as the text takes on a screen. */
+function linesOf(text: string): number {
+  return text.split("\n").reduce((lines, line) => lines + 1 + Math.floor(line.length / LINE_CHARACTERS), 0);
+}
+
 const CHIPS: Record<NoteStatus, { words: string; look: string }> = {
   draft: { words: "Unsigned", look: "chip chip-caution" },
   signed: { words: "Signed", look: "chip chip-accent" },
@@ -90,12 +96,14 @@ function NoteHead({ note, now }: { note: ShownNote; now: Date }) {
   const by = note.signedBy ?? note.author;
   return (
     <header className="note-head">
-      <h3>{note.title}</h3>
-      {note.saving ? (
-        <span className="chip">Saving</span>
-      ) : (
-        <span className={CHIPS[statusOf(note)].look}>{CHIPS[statusOf(note)].words}</span>
-      )}
+      <div>
+        <h3>{note.title}</h3>
+        {note.saving ? (
+          <SavingChip />
+        ) : (
+          <span className={CHIPS[statusOf(note)].look}>{CHIPS[statusOf(note)].words}</span>
+        )}
+      </div>
       <p className="note-by">
         {by !== null && <span>{by}</span>}
         {date && (
@@ -106,6 +114,11 @@ function NoteHead({ note, now }: { note: ShownNote; now: Date }) {
       </p>
     </header>
   );
+}
+
+function SavingChip() {
+  const { status } = useFreshness();
+  return <span className="chip">{status === "stale" ? "Waiting to be sent" : "Saving"}</span>;
 }
 
 function SignButton({ note, patientId }: { note: Note; patientId: string }) {
