@@ -323,13 +323,16 @@ describe("a broken wire", () => {
     expect(result()).toMatchObject({ status: "live", data: [n2] });
   });
 
-  it("says nothing any more on a socket that was given up", async () => {
-    const { peer, result } = await holding();
+  it("is not listened to any more, once it was given up", async () => {
+    const { peer, world, result } = await holding();
     const old = peer.line;
     old.sayText("nonsense");
-    old.say(put(7, n2), transition("0/20"));
-    old.cut();
-    expect(result()).toMatchObject({ data: [n1] });
+    world.advance(500);
+    await welcome(peer);
+    peer.line.say(subscribed("s2", 7, [n1]), transition("0/20"));
+    old.say(put(7, n2), transition("0/30"));
+    old.cut(4701);
+    expect(result()).toMatchObject({ status: "live", data: [n1], position: "0/20" });
   });
 
   it("is found out by pinging, when it is silent", async () => {
