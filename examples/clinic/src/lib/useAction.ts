@@ -1,4 +1,4 @@
-import type { BonfireError, Freshness, MutationPromise } from "bonfire";
+import { type BonfireError, type Freshness, type MutationPromise, Refusal } from "bonfire";
 import { useCallback, useState } from "react";
 import { useWrites } from "../freshness/writes.tsx";
 
@@ -39,13 +39,13 @@ export function useAction(): Action {
   return { busy, problem, run };
 }
 
-/** What to tell the person who was refused. A refusal's own message says what is wrong; `resync` needs an advice. */
+/** What to tell the person who was refused: in a clinic's words where these differ from the server's. */
 export function inWords(error: BonfireError): string {
-  return error.next === "resync"
-    ? `${sentence(error.message)} Look at what is there now, then decide again.`
-    : sentence(error.message);
-}
-
-function sentence(text: string): string {
-  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+  if (error instanceof Refusal) {
+    if (error.code === "version_conflict" || error.code === "gone") {
+      return "Somebody else has changed this in the meantime. Look at what is there now, then decide again.";
+    }
+    if (error.code === "wrong_patient") return "This belongs to another patient's chart. Nothing was written.";
+  }
+  return `${error.message.slice(0, 1).toUpperCase()}${error.message.slice(1)}${/[.!?]$/.test(error.message) ? "" : "."}`;
 }

@@ -27,7 +27,7 @@ export function Notes({ patientId, patientName }: NotesProps) {
   return (
     <section className="notes" aria-labelledby="notes-heading">
       <h2 id="notes-heading" className="part-heading">
-        Notes
+        Notes{" "}
         {notes && (
           <span className="count figures">
             {shown.length}

@@ -34,7 +34,7 @@ export function PatientList({ currentId }: { currentId: string | undefined }) {
       <div className="patients-head">
         <div className="patients-title">
           <h1>
-            Patients
+            Patients{" "}
             {all.data && (
               <span className="count figures">
                 {all.data.length}

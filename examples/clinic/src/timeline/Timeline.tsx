@@ -34,7 +34,7 @@ export function Timeline({ patientId }: { patientId: string }) {
     <section className="timeline" aria-labelledby="timeline-heading" data-holds="Timeline">
       <div className="timeline-head">
         <h2 id="timeline-heading" className="part-heading">
-          Timeline
+          Timeline{" "}
           {events && (
             <span className="count figures">
               {events.length}
