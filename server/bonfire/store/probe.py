@@ -21,7 +21,7 @@ _GIVES: dict[ColumnType, frozenset[str]] = {
 _READERS: dict[ColumnType, str] = {
     "timestamptz": "bonfire.instant(r.resource ->> 'element')",
     "date": "bonfire.day(r.resource ->> 'element')",
-    "integer": "bonfire.number(r.resource -> 'element')::bigint",
+    "integer": "bonfire.integer(r.resource -> 'element')",
     "numeric": "bonfire.number(r.resource -> 'element')",
     "boolean": "bonfire.flag(r.resource -> 'element')",
 }

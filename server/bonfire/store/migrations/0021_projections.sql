@@ -1,11 +1,15 @@
 -- Reading FHIR in read models: functions that give null for what they can't read, so that no record stops a write.
 
--- The same instants as before, at a thirtieth of the cost: each read model of a record runs this in each write.
+-- The same instants as before, at a thirtieth of the cost: each read model of a record runs this in each write. No backslash
+-- is in it, because a session may read one in a string as an escape (standard_conforming_strings).
 create or replace function bonfire.instant(value text) returns timestamptz
 language plpgsql immutable strict parallel safe
 as $$
 begin
-  if value !~ '^\d{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12]\d|3[01])(?:T(?:[01]\d|2[0-3]):[0-5]\d(?::(?:[0-5]\d|60)(?:\.\d{1,9})?)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)?)?)?)?$'
+  if value !~ (
+      '^[0-9]{4}(?:-(?:0[1-9]|1[0-2])(?:-(?:0[1-9]|[12][0-9]|3[01])'
+      '(?:T(?:[01][0-9]|2[0-3]):[0-5][0-9](?::(?:[0-5][0-9]|60)(?:[.][0-9]{1,9})?)?'
+      '(?:Z|[+-](?:0[0-9]|1[0-4]):[0-5][0-9])?)?)?)?$')
     or left(value, 4) = '0000'
   then
     return null;
@@ -21,12 +25,13 @@ begin
   if length(value) = 10 then
     return (value || 'T00:00:00Z')::timestamptz;
   end if;
-  if value !~ '(?:Z|[+-]\d\d:\d\d)$' then
+  if value !~ '(?:Z|[+-][0-9]{2}:[0-9]{2})$' then
     value := value || 'Z';
   end if;
   if strpos(value, '.') > 0 then
     -- Cut at the microsecond: Postgres would round it.
-    value := regexp_replace(value, '(\.\d{6})\d+', '\1');
+    value := overlay(value placing substring(value from '[.][0-9]{1,6}') from strpos(value, '.')
+      for length(substring(value from '[.][0-9]+')));
   end if;
   if substr(value, 17, 3) = ':60' then
     -- A leap second may have a fraction, but not for Postgres.
@@ -52,6 +57,14 @@ return case when jsonb_typeof(value) = 'string' then value #>> '{}' end;
 create function bonfire.number(value jsonb) returns numeric
 language sql immutable parallel safe
 return case when jsonb_typeof(value) = 'number' then value::numeric end;
+
+-- A JSON number that is whole, and not too large to be one here.
+create function bonfire.integer(value jsonb) returns bigint
+language sql immutable parallel safe
+return case
+  when jsonb_typeof(value) = 'number'
+    then case when abs(value::numeric) < 9e18 and value::numeric % 1 = 0 then value::bigint end
+end;
 
 -- A JSON truth value.
 create function bonfire.flag(value jsonb) returns boolean
