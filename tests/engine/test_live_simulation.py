@@ -14,9 +14,10 @@ import pytest
 from msgspec import Raw
 
 from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
-from bonfire.engine.live import LiveEngine, Read, Wanted
+from bonfire.engine.live import LiveEngine
 from bonfire.engine.ordering import Ordering
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.engine.reads import Read, Wanted
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import (

@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from bonfire.changes.source import Sink, SourceKind
 from bonfire.engine.commit import Commit, IndexProgress, Message
-from bonfire.engine.live import Read
 from bonfire.engine.query import AppPlan, QueryIdentity
+from bonfire.engine.reads import Read
 from bonfire.engine.visibility import Visibility
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Snapshot

@@ -2,71 +2,30 @@
 
 The shell's whole conversation with it:
 - in: `join`, `leave`, `subscribe`, `unsubscribe`, `commit`, `watermark`, `heartbeat`, `down`, `gap`, `up`, and for each
-  read that it asked for `landed`, `failed` or `postponed`;
+  read that it asked for `landed` or `postponed`;
 - out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
   batch in one snapshot) and `awaited` (a position that the change stream should reach soon).
 
-How a read becomes exact. A read's result is the state in its snapshot, not at a position. It is kept until the
-stream has passed the read's `bound` (no commit that the snapshot sees lies behind it); then the commits that the
-snapshot does not see are known, and a keyed result takes them in, an app result is exact up to the first of them
-that touches it. While a query is behind, sessions that hold it are not shown anything from there on, so that all
-queries of a session always move together.
+How a read becomes exact is told in `settle.py`. While a query is behind, sessions that hold it are not shown anything
+from there on, so that all queries of a session always move together.
 """
 
 from collections.abc import Sequence
-from typing import Any
-
-import msgspec
-from msgspec import Raw, Struct
 
 from bonfire.engine.commit import Commit, RowChange
 from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.history import Digest, History
 from bonfire.engine.index import QueryIndex
-from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery, Plan, QueryIdentity
+from bonfire.engine.query import KeyedPlan, LiveQuery, Plan, QueryIdentity
+from bonfire.engine.reads import Answer, Read, Reads
 from bonfire.engine.session import Session
-from bonfire.engine.view import Row, Window, difference, slack
+from bonfire.engine.settle import Settled, settle
+from bonfire.engine.view import Row, Window, difference
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import Patch, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
-
-BATCH = 64
-"""Queries per read: enough to spare transactions in a storm, few enough to come back soon."""
-
-
-class Wanted(Struct, frozen=True):
-    """One query of a read. `rows`: how many rows to ask for at most (keyed queries)."""
-
-    number: int
-    identity: QueryIdentity
-    plan: Plan
-    rows: int
-
-
-class Read(Struct, frozen=True):
-    """Queries of one tenant to be read in one snapshot; the answer names the ticket."""
-
-    ticket: int
-    tenant: str
-    wanted: list[Wanted]
-
-
-Answer = list[Raw] | Fault
-"""The rows of one query, in order; or why it can't be answered."""
-
-
-class _Landing(Struct):
-    visibility: Visibility
-    bound: int
-    answers: list[Answer]
-
-
-class _Reading(Struct):
-    asked_at: int
-    queries: list[LiveQuery]
-    landing: _Landing | None = None
 
 
 class LiveEngine:
@@ -76,11 +35,9 @@ class LiveEngine:
         self.position = position
         self.is_down = False
         self._events = 0
-        self._tickets = 0
         self._sessions: dict[Session, None] = {}
         self._queries = QueryIndex()
-        self._owed: dict[LiveQuery, None] = {}
-        self._reading: dict[int, _Reading] = {}
+        self._reads = Reads()
         self._history = History()
         self._delivery = Delivery()
 
@@ -92,9 +49,7 @@ class LiveEngine:
     @property
     def awaited(self) -> int | None:
         """The least position that a read which has come back waits for; None when none waits."""
-        return min(
-            (reading.landing.bound for reading in self._reading.values() if reading.landing is not None), default=None
-        )
+        return self._reads.awaited
 
     def sessions(self) -> list[Session]:
         return list(self._sessions)
@@ -105,38 +60,14 @@ class LiveEngine:
         return {
             "sessions": len(self._sessions),
             "live_queries": len(self._queries),
-            "reads": len(self._reading),
-            "reads_owed": len(self._owed),
+            "reads": self._reads.under_way,
+            "reads_owed": self._reads.owed,
             "recent_commits": len(self._history),
         }
 
     def next_read(self) -> Read | None:
-        """A batch of queries to read, or None. Queries that a session holds together are read together: two results
-        from two snapshots might never be true at one position in a storm."""
-        if self.is_down or not self._owed:
-            return None
-        first = next(iter(self._owed))
-        batch: dict[LiveQuery, None] = {}
-        frontier = [first]
-        while frontier and len(batch) < BATCH:
-            query = frontier.pop()
-            if query in batch or query not in self._owed:
-                continue
-            batch[query] = None
-            for session in query.subscribers:
-                frontier.extend(other for other in session.blocking if other not in batch)
-        for query in self._owed:
-            if len(batch) >= BATCH:
-                break
-            if query.identity.tenant == first.identity.tenant:
-                batch[query] = None
-        self._tickets += 1
-        for query in batch:
-            del self._owed[query]
-            query.reading = self._tickets
-        self._reading[self._tickets] = _Reading(self._events, list(batch))
-        wanted = [Wanted(query.number, query.identity, query.plan, _rows_to_read(query.plan)) for query in batch]
-        return Read(self._tickets, first.identity.tenant, wanted)
+        """A batch of queries to read in one snapshot, or None."""
+        return None if self.is_down else self._reads.next(self._events)
 
     # ---- sessions -------------------------------------------------------------------------------------------
 
@@ -172,7 +103,7 @@ class LiveEngine:
         query = self._queries.find(identity)
         if query is None:
             query = self._queries.add(identity, plan)
-            self._owed[query] = None
+            self._reads.owe(query)
         session.subscriptions[subscription] = query
         if query.result is not None and query.dirty_since is None and not self.is_down:
             query.subscribers.setdefault(session, []).append(subscription)
@@ -210,7 +141,7 @@ class LiveEngine:
     def _drop_if_unheld(self, query: LiveQuery) -> None:
         if not query.held and query in self._queries:
             self._queries.drop(query)
-            self._owed.pop(query, None)
+            self._reads.drop(query)
 
     # ---- the change stream ----------------------------------------------------------------------------------
 
@@ -253,8 +184,7 @@ class LiveEngine:
         query.dirty_since = position
         for session in query.subscribers:
             session.blocking[query] = position
-        if query.reading is None:
-            self._owed[query] = None
+        self._reads.owe(query)
 
     def watermark(self, position: int) -> None:
         """Every commit up to `position` has been taken in."""
@@ -290,15 +220,7 @@ class LiveEngine:
         self._events += 1
         unknown_from = self.position + 1
         self._history.clear()
-        for ticket, reading in list(self._reading.items()):
-            # What these reads saw can't be compared with a stream that has a hole.
-            for query in reading.queries:
-                query.reading = None
-                if query.held:
-                    self._owed[query] = None
-            reading.queries = []
-            if reading.landing is not None:
-                del self._reading[ticket]
+        self._reads.forget()
         for query in self._queries:
             self._mark_dirty(query, unknown_from)
 
@@ -321,21 +243,13 @@ class LiveEngine:
     def landed(self, ticket: int, visibility: Visibility, bound: int, answers: Sequence[Answer]) -> None:
         """A read has come back: its snapshot's visibility, its bound, and an answer per query, in the order wanted."""
         self._events += 1
-        reading = self._reading.get(ticket)
-        if reading is None or not reading.queries:
-            self._reading.pop(ticket, None)
-            return
-        self._history.note_seen(visibility, self._events)
-        reading.landing = _Landing(visibility, bound, list(answers))
-        self._land()
+        if self._reads.landed(ticket, visibility, bound, answers):
+            self._history.note_seen(visibility, self._events)
+            self._land()
 
     def postponed(self, ticket: int) -> None:
         """The read could not be done now; it is owed again."""
-        reading = self._reading.pop(ticket, None)
-        for query in reading.queries if reading else ():
-            query.reading = None
-            if query.held:
-                self._owed[query] = None
+        self._reads.postponed(ticket)
 
     def seen(self, visibility: Visibility) -> None:
         """A snapshot taken for its own sake, now and then, lets the history shrink when nobody reads."""
@@ -352,92 +266,37 @@ class LiveEngine:
     def _land(self) -> None:
         if self.is_down:
             return
-        ready = [
-            (ticket, reading, reading.landing)
-            for ticket, reading in self._reading.items()
-            if reading.landing is not None and reading.landing.bound <= self.position
-        ]
-        for ticket, reading, landing in ready:
-            del self._reading[ticket]
+        ready = self._reads.ready(self.position)
+        for landing, queries in ready:
             unseen = self._history.unseen(landing.visibility)
             touched: dict[Session, None] = {}
-            for query, answer in zip(reading.queries, landing.answers, strict=True):
-                query.reading = None
-                if query in self._queries:
-                    self._land_query(query, answer, landing.visibility, unseen, touched)
+            for query, answer in zip(queries, landing.answers, strict=True):
+                if query not in self._queries:
+                    continue
+                if isinstance(answer, Fault):
+                    self._end(query, answer)
+                    continue
+                settled = settle(query, answer, landing.visibility, unseen, self._history)
+                if settled is None:
+                    self._reads.owe(query)
+                else:
+                    self._show(query, settled, touched)
             for session in touched:
                 self._delivery.release(session)
         if ready:
             self._prune()
 
     def _prune(self) -> None:
-        self._history.prune(min((reading.asked_at for reading in self._reading.values()), default=self._events + 1))
+        self._history.prune(self._reads.oldest(self._events))
 
-    def _land_query(
-        self,
-        query: LiveQuery,
-        answer: Answer,
-        visibility: Visibility,
-        unseen: list[Digest],
-        touched: dict[Session, None],
-    ) -> None:
-        if isinstance(answer, Fault):
-            self._end(query, answer)
-            return
-        exact_until: int | None = None
-        rows: list[Row]
-        result: Window | list[Row]
-        match query.plan:
-            case KeyedPlan(view=view, key=key, limit=limit):
-                assert query.ordering is not None
-                result = Window(query.ordering, limit, answer, complete=len(answer) < _rows_to_read(query.plan))
-                for digest in unseen:
-                    result.apply(digest.rows.get((query.identity.tenant, view, key), ()))
-                if result.short or any(view in digest.reset for digest in unseen):
-                    self._owed[query] = None
-                    return
-                rows, more = result.shown(), result.more
-            case AppPlan(dependencies=dependencies, identified=identified):
-                missed = [digest for digest in unseen if digest.touches(query.identity.tenant, dependencies)]
-                if missed:
-                    exact_until = missed[0].position
-                    if self._sees_later(query, dependencies, visibility, exact_until):
-                        self._owed[query] = None
-                        return
-                result = rows = _identified(answer) if identified else [("", row) for row in answer]
-                more = False
-        if exact_until is not None and query.dirty_since is not None and exact_until <= query.dirty_since:
-            # The read saw nothing of what made it necessary: ask again.
-            self._owed[query] = None
-            return
-        self._show(query, result, rows, more, exact_until, touched)
-
-    def _sees_later(
-        self, query: LiveQuery, dependencies: tuple[tuple[str, str | None], ...], visibility: Visibility, position: int
-    ) -> bool:
-        """Whether the read saw a commit of this query's after one which it missed: then it is true nowhere."""
-        return any(
-            digest.position > position
-            and visibility.sees(digest.xid)
-            and digest.touches(query.identity.tenant, dependencies)
-            for digest in self._history
-        )
-
-    def _show(
-        self,
-        query: LiveQuery,
-        result: Window | list[Row],
-        rows: list[Row],
-        more: bool,
-        exact_until: int | None,
-        touched: dict[Session, None],
-    ) -> None:
-        """Query's result is `rows` from its first dirty position on, until `exact_until` (None: until now)."""
+    def _show(self, query: LiveQuery, settled: Settled, touched: dict[Session, None]) -> None:
+        """The query's result is known from its first dirty position on, until it is not exact any more."""
+        exact_until = settled.exact_until
         position = self.position if exact_until is None else exact_until - 1
-        frame = self._change_frame(query, rows, more) if query.result is not None else None
+        frame = self._change_frame(query, settled.rows, settled.more) if query.result is not None else None
         dirty_since = query.dirty_since
-        query.result = result
-        query.more = more
+        query.result = settled.result
+        query.more = settled.more
         query.dirty_since = exact_until
         query.snapshot_parts.clear()
         for session in query.subscribers:
@@ -453,7 +312,7 @@ class LiveEngine:
             touched[session] = None
             self._admit(query, session, subscription, position, exact_until)
         if exact_until is not None:
-            self._owed[query] = None
+            self._reads.owe(query)
 
     def _admit(
         self, query: LiveQuery, session: Session, subscription: str, position: int, exact_until: int | None
@@ -520,19 +379,3 @@ class LiveEngine:
             frame = SharedFrame(Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more))
             query.snapshot_parts[subscription] = frame
         return frame
-
-
-def _rows_to_read(plan: Plan) -> int:
-    """One row more than is kept tells whether there are others behind."""
-    return plan.limit + slack(plan.limit) + 1 if isinstance(plan, KeyedPlan) else 0
-
-
-class _Identified(Struct):
-    id: Any
-
-
-_identity = msgspec.json.Decoder(_Identified)
-
-
-def _identified(rows: list[Raw]) -> list[Row]:
-    return [(str(_identity.decode(row).id), row) for row in rows]

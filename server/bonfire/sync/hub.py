@@ -13,7 +13,8 @@ from typing import Protocol
 
 from bonfire.changes.source import ChangeSource
 from bonfire.engine.commit import Commit, IndexProgress
-from bonfire.engine.live import LiveEngine, Read
+from bonfire.engine.live import LiveEngine
+from bonfire.engine.reads import Read
 from bonfire.engine.session import Session
 from bonfire.sync.fanout import frames_together
 from bonfire.sync.reader import Reader

@@ -9,8 +9,8 @@ from msgspec import Raw
 
 from bonfire.access.principal import Principal
 from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
-from bonfire.engine.live import Answer, Read
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.engine.reads import Answer, Read
 from bonfire.engine.visibility import Visibility
 from bonfire.store.pool import Database
 from bonfire.store.readmodels import select_rows_sql

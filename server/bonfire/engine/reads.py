@@ -1,0 +1,159 @@
+"""Reads that the engine owes: which queries to read together, which reads are under way, which have come back."""
+
+from collections.abc import Sequence
+
+from msgspec import Raw, Struct
+
+from bonfire.engine.query import KeyedPlan, LiveQuery, Plan, QueryIdentity
+from bonfire.engine.view import slack
+from bonfire.engine.visibility import Visibility
+from bonfire_protocol.faults import Fault
+
+BATCH = 64
+"""Queries per read: enough to spare transactions in a storm, few enough to come back soon."""
+
+Answer = list[Raw] | Fault
+"""The rows of one query, in order; or why it can't be answered."""
+
+
+class Wanted(Struct, frozen=True):
+    """One query of a read. `rows`: how many rows to ask for at most (keyed queries)."""
+
+    number: int
+    identity: QueryIdentity
+    plan: Plan
+    rows: int
+
+
+class Read(Struct, frozen=True):
+    """Queries of one tenant to be read in one snapshot; the answer names the ticket."""
+
+    ticket: int
+    tenant: str
+    wanted: list[Wanted]
+
+
+class Landing(Struct, frozen=True):
+    """A read that has come back: what its snapshot saw, the position that the stream must reach before it can be used,
+    and the answers, in the order wanted."""
+
+    visibility: Visibility
+    bound: int
+    answers: list[Answer]
+
+
+class _Reading(Struct):
+    asked_at: int
+    queries: list[LiveQuery]
+    landing: Landing | None = None
+
+
+def rows_to_read(plan: Plan) -> int:
+    """One row more than is kept tells whether there are others behind."""
+    return plan.limit + slack(plan.limit) + 1 if isinstance(plan, KeyedPlan) else 0
+
+
+class Reads:
+    """Invariant: a query is owed or in one read under way, never both. Times are the engine's own count of events."""
+
+    def __init__(self) -> None:
+        self._tickets = 0
+        self._owed: dict[LiveQuery, None] = {}
+        self._under_way: dict[int, _Reading] = {}
+
+    @property
+    def owed(self) -> int:
+        return len(self._owed)
+
+    @property
+    def under_way(self) -> int:
+        return len(self._under_way)
+
+    @property
+    def awaited(self) -> int | None:
+        """The least position that a read which has come back waits for; None when none waits."""
+        bounds = [reading.landing.bound for reading in self._under_way.values() if reading.landing is not None]
+        return min(bounds, default=None)
+
+    def owe(self, query: LiveQuery) -> None:
+        """This query must be read. One that is being read is looked at again when that read lands."""
+        if query.reading is None:
+            self._owed[query] = None
+
+    def drop(self, query: LiveQuery) -> None:
+        """Nobody wants it any more."""
+        self._owed.pop(query, None)
+
+    def next(self, now: int) -> Read | None:
+        """A batch of queries to read, or None. Queries that a session holds together are read together: two results
+        from two snapshots might never be true at one position in a storm."""
+        if not self._owed:
+            return None
+        first = next(iter(self._owed))
+        batch: dict[LiveQuery, None] = {}
+        frontier = [first]
+        while frontier and len(batch) < BATCH:
+            query = frontier.pop()
+            if query in batch or query not in self._owed:
+                continue
+            batch[query] = None
+            for session in query.subscribers:
+                frontier.extend(other for other in session.blocking if other not in batch)
+        for query in self._owed:
+            if len(batch) >= BATCH:
+                break
+            if query.identity.tenant == first.identity.tenant:
+                batch[query] = None
+        self._tickets += 1
+        for query in batch:
+            del self._owed[query]
+            query.reading = self._tickets
+        self._under_way[self._tickets] = _Reading(now, list(batch))
+        wanted = [Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan)) for query in batch]
+        return Read(self._tickets, first.identity.tenant, wanted)
+
+    def landed(self, ticket: int, visibility: Visibility, bound: int, answers: Sequence[Answer]) -> bool:
+        """A read has come back; False when it is of no use any more."""
+        reading = self._under_way.get(ticket)
+        if reading is None or not reading.queries:
+            self._under_way.pop(ticket, None)
+            return False
+        reading.landing = Landing(visibility, bound, list(answers))
+        return True
+
+    def postponed(self, ticket: int) -> None:
+        """The read could not be done now; its queries are owed again."""
+        reading = self._under_way.pop(ticket, None)
+        if reading is not None:
+            self._give_back(reading)
+
+    def ready(self, position: int) -> list[tuple[Landing, list[LiveQuery]]]:
+        """Takes out the reads whose bound the stream has reached."""
+        found = [
+            (ticket, reading.landing, reading.queries)
+            for ticket, reading in self._under_way.items()
+            if reading.landing is not None and reading.landing.bound <= position
+        ]
+        for ticket, _, queries in found:
+            del self._under_way[ticket]
+            for query in queries:
+                query.reading = None
+        return [(landing, queries) for _, landing, queries in found]
+
+    def forget(self) -> None:
+        """What the reads under way saw can't be used: their queries are owed again."""
+        for ticket, reading in list(self._under_way.items()):
+            self._give_back(reading)
+            reading.queries = []
+            if reading.landing is not None:
+                del self._under_way[ticket]
+
+    def oldest(self, now: int) -> int:
+        """When the oldest read under way was asked for; just after `now` when there is none."""
+        return min((reading.asked_at for reading in self._under_way.values()), default=now + 1)
+
+    def _give_back(self, reading: _Reading) -> None:
+        for query in reading.queries:
+            query.reading = None
+            if query.held:
+                self._owed[query] = None
