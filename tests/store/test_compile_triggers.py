@@ -3,13 +3,15 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
 
 from bonfire.store.model import ReadModel, Source
-from bonfire.store.pool import Database
+from bonfire.store.pool import Database, Isolation
 from bonfire.store.readmodels import check, install, select_rows_sql
+from bonfire_protocol.values import Json
 from support.psql import psql
 from support.shelf import CARDS, LATEST, NAMES, SHELF, THINGS, drop, put, thing
 from support.told import listen, told, told_texts
@@ -31,11 +33,9 @@ async def snapshot(database: Database, key: str, *, tenant: str = "t") -> list[s
         return [row["row"] for row in await conn.fetch(select_rows_sql(THINGS), key, 100)]
 
 
-def views(message: dict[str, object]) -> dict[str, list[object]]:
+def views(message: Json) -> dict[str, list[Any]]:
     """The rows of a message by read model."""
-    found = message["views"]
-    assert isinstance(found, list)
-    return {view["view"]: view["rows"] for view in found}
+    return {view["view"]: view["rows"] for view in message["views"]}
 
 
 async def test_a_new_record_is_told_as_a_snapshot_has_it(database: Database, conn: asyncpg.Connection) -> None:
@@ -214,7 +214,7 @@ async def test_a_statement_over_several_tenants_is_told_to_each(database: Databa
         assert [message["patients"] for message in own if "source" in message] == [[tenant]]
         rows = {view: rows for message in own for view, rows in views(message).items()}
         assert set(rows) == {"thingsByPatient", "names", "latestThings"}
-        assert all(row[3].get("title") == tenant for view in rows.values() for row in view)  # type: ignore[attr-defined, index]  # JSON
+        assert all(row[3].get("title") == tenant for view in rows.values() for row in view)
     assert json.loads((await snapshot(database, "u", tenant="u"))[0])["title"] == "u"
     assert await snapshot(database, "u", tenant="t") == []
     await conn.execute("update basic set resource = resource || '{\"title\": \"new\"}' where id = 'x'")
@@ -429,13 +429,13 @@ async def test_the_app_writes_under_row_level_security(database: Database, conn:
 
 
 @pytest.mark.parametrize("isolation", ["read_committed", "repeatable_read", "serializable"])
-async def test_two_writers_of_one_record(database: Database, conn: asyncpg.Connection, isolation: str) -> None:
+async def test_two_writers_of_one_record(database: Database, conn: asyncpg.Connection, isolation: Isolation) -> None:
     await put(conn, "x", thing("p", title="A"))
 
     async def write(n: int) -> None:
         while True:
             try:
-                async with database.transaction("t", isolation=isolation) as app:  # type: ignore[arg-type]  # a literal
+                async with database.transaction("t", isolation=isolation) as app:
                     await put(app, "x", thing(f"p{n % 3}", title=f"{n}", kind="k"))
                     if n % 4 == 0:
                         await drop(app, "x")

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from functools import cache
 
 from bonfire.store.identifiers import quote_identifier, quote_literal
-from bonfire.store.model import APP_STATE, ColumnType, Order, ReadModel, Source, snake_case
+from bonfire.store.model import (
+    APP_STATE,
+    LONGEST_KEY_BYTES,
+    LONGEST_ORDER_CHARACTERS,
+    ColumnType,
+    Order,
+    ReadModel,
+    Source,
+    snake_case,
+)
 from bonfire.store.statements import read_statements
 
 COMPILER = 1
@@ -37,10 +46,6 @@ _TYPES: dict[ColumnType, str] = {
     "boolean": "boolean",
     "jsonb": "jsonb",
 }
-
-# An index entry has room for some 2,700 bytes. A key that is longer is nobody's; text that orders is cut.
-_KEY_BYTES = 255
-_ORDER_CHARACTERS = 120
 
 _FIELD = re.compile(r"\{\{(\w+)\}\}")
 
@@ -290,7 +295,7 @@ def _kept(model: ReadModel) -> str:
     conditions = ["q.belongs"]
     for name in dict.fromkeys((*model.key, *model.latest_by)):
         # Null and false alike for a null.
-        conditions.append(f"octet_length(q.{column(name)}) <= {_KEY_BYTES}")
+        conditions.append(f"octet_length(q.{column(name)}) <= {LONGEST_KEY_BYTES}")
         if len(model.key) > 1 and name in model.key:
             conditions.append(f"strpos(q.{column(name)}, chr(31)) = 0")
     return f"({' and '.join(conditions)}) is true" if len(conditions) > 1 else conditions[0]
@@ -307,6 +312,6 @@ def _checked(name: str, kind: ColumnType, ordered: bool) -> str:
             # No NaN, no infinity, nothing that a double can't come near or that is too long for an index entry.
             return f"case when abs({value}) < 1e300 and scale({value}) <= 500 then {value} end"
         case "text" if ordered:
-            return f"left({value}, {_ORDER_CHARACTERS})"
+            return f"left({value}, {LONGEST_ORDER_CHARACTERS})"
         case _:
             return value

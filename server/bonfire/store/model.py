@@ -21,6 +21,11 @@ ColumnType = Literal["text", "timestamptz", "date", "integer", "numeric", "boole
 
 APP_STATE = "AppState"
 
+# An index entry has room for some 2,700 bytes. A key value takes up to this many, and text in an order that many.
+LONGEST_KEY_BYTES = 255
+LONGEST_ORDER_CHARACTERS = 120
+_INDEX_ROOM = 2200
+
 _NAME = re.compile(r"[a-z][A-Za-z0-9]{0,31}")
 _COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 
@@ -73,9 +78,13 @@ class ReadModel:
     `id` besides, and no column may be called so: the source row's id; `<collection>/<id>` where the source is all of
     app state; `<source>/<id>` where there are several sources; `latest_by`'s values joined with `/` where that is set
     (several values: with `%` and `/` in them percent-encoded). `key` names the text columns that a live query selects
-    by ("" where empty); a row with a null in its key belongs to nobody's list and is not kept. `order` is the list's
-    order; ties are broken by `id` ascending. `latest_by` keeps, per distinct values of those text columns (rows with a
-    null there are not kept), the first row in `latest_order` only; ties are broken by the source row's id.
+    by ("" where empty); a row with a null in its key, or with more than 255 bytes, belongs to nobody's list and is not
+    kept. `order` is the list's order; ties are broken by `id` ascending; text in it is cut at 120 characters.
+    `latest_by` keeps, per distinct values of those text columns (bounded as a key is), the first row in `latest_order`
+    only; ties are broken by the source row's id.
+
+    What no row can hold is null: timestamps and dates outside of the years 1 to 9999, numerics that a double can't come
+    near.
 
     Raises ModelError when the declaration contradicts itself. What only the database can tell (an expression's type,
     whether it compiles) is found when the model is installed.
@@ -124,6 +133,11 @@ class ReadModel:
                     raise self._error(f"{part}: column `{column}` is jsonb, which has no order that people expect")
         if self.latest_order and not self.latest_by:
             raise self._error("latest_order says nothing without latest_by")
+        for names, terms in ((self.key, self.order), (self.latest_by, self.latest_order)):
+            texts = sum(self.columns[term.column] == "text" for term in terms)
+            # UTF-8 has up to four bytes for a character.
+            if len(names) * LONGEST_KEY_BYTES + texts * LONGEST_ORDER_CHARACTERS * 4 > _INDEX_ROOM:
+                raise self._error("its key and order have more text than an index entry has room for")
 
     def _check_sources(self) -> None:
         if not self.sources:

@@ -149,7 +149,7 @@ async def _lock(conn: asyncpg.Connection, sources: Sequence[str], first: str | N
                 await conn.execute(f"lock table {source_table(Source(source, {}))} in share row exclusive mode")
         except asyncpg.LockNotAvailableError:
             return source
-        await conn.execute("set local lock_timeout = '400ms'")
+        await conn.execute("set local lock_timeout = '100ms'")
     return None
 
 
@@ -159,7 +159,14 @@ async def _carry_out(conn: asyncpg.Connection, plan: _Plan, progress: Progress) 
         await conn.execute(_SQL["forget_groups"], name)
         await conn.execute(_SQL["forget_model"], name)
     for model in plan.build:
-        progress(model.name, await _build(conn, model))
+        try:
+            progress(model.name, await _build(conn, model))
+        except asyncpg.DataError as error:
+            # Its message may quote the record.
+            raise ModelError(
+                f"read model `{model.name}`: an expression fails on a record that is there "
+                f"(SQLSTATE {error.sqlstate}); it must give null for what it can't read"
+            ) from None
     for triggers in plan.triggers:
         for statement in triggers.statements:
             await conn.execute(statement)
