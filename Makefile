@@ -67,7 +67,7 @@ examples/clinic/node_modules/.installed: examples/clinic/package-lock.json clien
 	cd examples/clinic && npm ci --no-audit --no-fund --loglevel=error
 	@touch $@
 
-examples/clinic/dist/.built: examples/clinic/node_modules/.installed $(shell find examples/clinic/src examples/clinic/index.html examples/clinic/vite.config.ts -type f 2>/dev/null)
+examples/clinic/dist/.built: examples/clinic/node_modules/.installed $(shell find examples/clinic -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 	cd examples/clinic && npm run --silent build
 	@touch $@
 

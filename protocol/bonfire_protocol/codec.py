@@ -4,6 +4,7 @@ JSON text frames are the default. The MessagePack subprotocol carries the same f
 MessagePack spelling of the same JSON value, so that there is one contract and two spellings of it.
 """
 
+import re
 from enum import Enum
 
 import msgspec
@@ -51,13 +52,19 @@ def _json(data: bytes | str) -> bytes:
     return _encoder.encode(msgspec.msgpack.decode(data if isinstance(data, bytes) else data.encode()))
 
 
+_FIELD = re.compile(r"(?:missing required|contains unknown) field `([^`]{1,64})`")
+
+
 def _bad_frame(error: Exception) -> Fault:
     # msgspec's messages name types and paths ("Expected `str`, got `int` - at `$.id`"), and the value of `type`
     # only where it is unknown: nothing of a patient's is in them, but the tag's value is cut to a sane length.
     text, _, path = str(error).partition(" - at `$")
+    named = _FIELD.search(text)
+    parent = path.rstrip("`").lstrip(".")
+    field = ".".join(part for part in (parent, named[1] if named else "") if part)
     return Fault(
         FaultCode.bad_frame,
         text[:200],
-        field=path.rstrip("`").lstrip(".") or None,
+        field=field or None,
         expected="a client frame of the protocol",
     )

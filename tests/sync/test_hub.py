@@ -72,6 +72,7 @@ class Listener:
     cuts: int = 0
     behind: int = 0
     progress: list[IndexProgress] = field(default_factory=list)
+    own: list[tuple[str, bytes]] = field(default_factory=list)
 
     def write(self, framed: bytes) -> None:
         self.received += framed
@@ -84,6 +85,9 @@ class Listener:
 
     def indexed(self, progress: IndexProgress) -> None:
         self.progress.append(progress)
+
+    def committed(self, mutation: str) -> None:
+        self.own.append((mutation, self.received))
 
 
 PLAN = AppPlan((("Patient", None),), "one", identified=False)
@@ -168,12 +172,12 @@ async def test_commits_alone_are_no_proof_of_freshness(made: tuple[Hub, Scripted
 
 async def test_a_mutations_position_is_its_commits(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
     hub, _, _ = made
-    asked = asyncio.create_task(hub.position_of(42))
+    asked = asyncio.create_task(hub.position_of(42, new=True))
     await asyncio.sleep(0)
     hub.commit(Commit(300, 41, []))
     hub.commit(Commit(310, 42, []))
     assert await asked == 310
-    assert await hub.position_of(41) == 300
+    assert await hub.position_of(41, new=True) == 300
 
 
 async def test_while_the_stream_is_cut_an_upper_bound_is_told_over_an_outage(
@@ -182,7 +186,7 @@ async def test_while_the_stream_is_cut_an_upper_bound_is_told_over_an_outage(
     hub, _, reader = made
     reader.bounds = [Fault(FaultCode.unavailable, "away"), 999]
     hub.down("cut")
-    assert await hub.position_of(42) == 999
+    assert await hub.position_of(42, new=True) == 999
 
 
 async def test_a_database_that_went_back_makes_everybody_start_over(
@@ -232,3 +236,23 @@ async def test_a_client_that_has_seen_more_waits_until_this_node_has_too(
     hub.watermark(150)
     assert await waiting is True
     assert await hub.reach(10_000, timeout=0.01) is False
+
+
+async def test_an_author_hears_of_the_commit_before_its_transition(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    author = Listener()
+    hub.expect_index("t", "m", author)
+    subscribe(hub, author)
+    await settled(lambda: b"subscribed" in author.received)
+    before = author.received
+    hub.commit(Commit(200, 7, [Message("t", "Patient", []), Message("t", mutation="m")]))
+    assert author.own == [("m", before)]
+
+
+async def test_a_commit_of_long_ago_is_not_waited_for(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    reader.bounds = [777]
+    async with asyncio.timeout(0.5):
+        assert await hub.position_of(1, new=False) == 777

@@ -48,6 +48,7 @@ class Peer(Protocol):
     def buffered(self) -> int: ...
     def cut(self) -> None: ...
     def indexed(self, progress: IndexProgress) -> None: ...
+    def committed(self, mutation: str) -> None: ...
 
 
 class Hub:
@@ -91,6 +92,12 @@ class Hub:
         self._positions[commit.xid] = commit.position
         if len(self._positions) > REMEMBERED_COMMITS:
             self._positions.popitem(last=False)
+        for message in commit.messages:
+            if message.mutation is not None and message.tenant is not None:
+                # Its answer must go out before its transition: see `Connection.committed`.
+                author = self._mutations.get((message.tenant, message.mutation))
+                if author is not None:
+                    author.committed(message.mutation)
         self.engine.commit(commit)
         self.pump()
         for waiter in self._waiters.pop(commit.xid, ()):
@@ -217,13 +224,13 @@ class Hub:
     def forget_index(self, tenant: str, mutation: str) -> None:
         self._mutations.pop((tenant, mutation), None)
 
-    async def position_of(self, xid: int) -> int:
-        """The commit position of a committed transaction; where the stream does not tell in time, a position that is
-        certainly not before it."""
+    async def position_of(self, xid: int, *, new: bool) -> int:
+        """The commit position of a committed transaction; where the stream does not tell in time, or has told long ago
+        (it is not `new`), a position that is certainly not before it."""
         known = self._positions.get(xid)
         if known is not None:
             return known
-        if not self.engine.is_down:
+        if new and not self.engine.is_down:
             waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiters.setdefault(xid, []).append(waiter)
             try:

@@ -104,6 +104,7 @@ class Connection:
         self._mutations: asyncio.Queue[Mutate] = asyncio.Queue(live.limits.mutations_waiting)
         self._mutator: asyncio.Task[None] | None = None
         self._unanswered: set[str] = set()
+        self._held: list[bytes] | None = None
         self._early: list[IndexProgress] = []
         self._following: dict[str, set[str]] = {}
         self._gone = False
@@ -111,10 +112,19 @@ class Connection:
     # ---- the hub's side (Peer) ------------------------------------------------------------------------------
 
     def write(self, framed: bytes) -> None:
-        self._wire.write(framed)
+        if self._held is None:
+            self._wire.write(framed)
+        else:
+            self._held.append(framed)
 
     def buffered(self) -> int:
-        return self._wire.buffered()
+        return self._wire.buffered() + sum(map(len, self._held or ()))
+
+    def committed(self, mutation: str) -> None:
+        """The next commit is this mutation. Its answer goes out before its transition, so that the client knows at
+        which transition its optimistic values give way: what is written until the answer is kept until then."""
+        if mutation in self._unanswered and self._held is None:
+            self._held = []
 
     def cut(self) -> None:
         """Let go of it without a word: it does not read, or what it was shown never was. It comes back afresh."""
@@ -310,6 +320,7 @@ class Connection:
                 self._refuse(_internal(error), frame.id)
             finally:
                 self._unanswered.discard(frame.id)
+                self._let_go()
                 early, self._early = self._early, []
                 for progress in early:
                     self.indexed(progress)
@@ -323,7 +334,7 @@ class Connection:
         assert self._session is not None
         self._hub.expect_index(self._principal.tenant, frame.id, self)
         outcome = await self._live.mutate(self._principal, frame)
-        position = await self._hub.position_of(outcome.xid)
+        position = await self._hub.position_of(outcome.xid, new=not outcome.replayed)
         pending = {index for index, state in outcome.indexes.items() if state == "pending"}
         if pending:
             self._following[frame.id] = pending
@@ -337,10 +348,16 @@ class Connection:
                 _states(outcome.indexes),
             )
         )
+        self._let_go()
         if position > self._session.position:
             # It holds nothing that this write touched: say that what it holds is true there too.
             self._hub.engine.confirm(self._session)
             self._hub.pump()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, None
+        for framed in held or ():
+            self._wire.write(framed)
 
     def _forget(self, mutation: str) -> None:
         self._following.pop(mutation, None)

@@ -14,6 +14,7 @@ _POLICY = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
+_FILES = frozenset({".js", ".css", ".map", ".png", ".svg", ".ico", ".json", ".txt", ".webmanifest"})
 _SECURITY = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
@@ -36,7 +37,8 @@ def page_routes(folder: Path | None) -> list[Route]:
             lasting = wanted.parent == root / "assets"
             cache = "public, max-age=31536000, immutable" if lasting else "no-cache"
             return FileResponse(wanted, headers={**_SECURITY, "Cache-Control": cache})
-        if "." in wanted.name:
+        if wanted.parent == root / "assets" or wanted.suffix in _FILES:
+            # A file that is not there; a page's address may hold a dot too, since a FHIR id may.
             return PlainTextResponse("not found\n", status_code=404)
         return FileResponse(entry, headers={**_SECURITY, "Cache-Control": "no-cache"})
 
