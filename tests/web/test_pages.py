@@ -2,45 +2,48 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.testclient import TestClient
 
 from bonfire.web.pages import page_routes
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> TestClient:
+def client(tmp_path: Path) -> httpx.AsyncClient:
     folder = tmp_path / "app"
     (folder / "assets").mkdir(parents=True)
     (folder / "index.html").write_text("<title>the entry</title>")
     (folder / "assets" / "index-abc123.js").write_text("export {}")
     (tmp_path / "secret.txt").write_text("not for the web")
-    return TestClient(Starlette(routes=page_routes(folder)))
+    transport = httpx.ASGITransport(Starlette(routes=page_routes(folder)))
+    return httpx.AsyncClient(transport=transport, base_url="http://bonfire.example")
 
 
 @pytest.mark.parametrize("path", ["/", "/patients/1", "/patients/a.b", "/index.html"])
-def test_a_pages_address_gives_the_entry_page_asked_for_anew_each_time(client: TestClient, path: str) -> None:
-    answer = client.get(path)
+async def test_a_pages_address_gives_the_entry_page_asked_for_anew_each_time(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path)
     assert "the entry" in answer.text
     assert answer.headers["cache-control"] == "no-cache"
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
-def test_a_fingerprinted_file_may_be_kept_for_ever(client: TestClient) -> None:
-    answer = client.get("/assets/index-abc123.js")
+async def test_a_fingerprinted_file_may_be_kept_for_ever(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/assets/index-abc123.js")
     assert answer.text == "export {}"
     assert "immutable" in answer.headers["cache-control"]
 
 
 @pytest.mark.parametrize("path", ["/assets/gone.js", "/favicon.ico", "/app.css"])
-def test_a_file_that_is_not_there_is_not_found(client: TestClient, path: str) -> None:
-    assert client.get(path).status_code == 404
+async def test_a_file_that_is_not_there_is_not_found(client: httpx.AsyncClient, path: str) -> None:
+    assert (await client.get(path)).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/../secret.txt", "/%2e%2e/secret.txt", "/assets/..%2f..%2fsecret.txt"])
-def test_nothing_outside_the_folder_is_served(client: TestClient, path: str) -> None:
-    assert "not for the web" not in client.get(path).text
+async def test_nothing_outside_the_folder_is_served(client: httpx.AsyncClient, path: str) -> None:
+    assert "not for the web" not in (await client.get(path)).text
 
 
 def test_a_folder_that_is_not_built_is_said(tmp_path: Path) -> None:
