@@ -114,8 +114,9 @@ declare
   packed text := translate(data, E' \n\r\t', '');
   -- A character has up to four bytes, and four letters hold three bytes: what is behind them is not even decoded.
   letters bigint := ((most + 1)::bigint * 4 + 2) / 3 * 4;
-  bytes bytea := decode(left(packed, least(letters, length(packed))::int), 'base64');
+  bytes bytea;
 begin
+  bytes := decode(left(packed, least(letters, length(packed))::int), 'base64');
   if length(packed) > letters then
     -- The cut may have gone through a character: its bytes but the first are 10xxxxxx.
     while get_byte(bytes, length(bytes) - 1) & 192 = 128 loop
