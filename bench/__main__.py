@@ -1,6 +1,7 @@
 """`make bench`, or `python -m bench [latency] [write-path] [fan-out]`: measure, print the table, keep the JSON."""
 
 import argparse
+import sys
 from pathlib import Path
 
 import uvloop
@@ -40,7 +41,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if unknown := set(arguments.names) - set(BENCHES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
-    console = Console()
+    # A table that is cut to a pipe's 80 columns is hard to read.
+    console = Console() if sys.stdout.isatty() else Console(width=150)
     report = uvloop.run(measure(arguments.names or list(BENCHES), arguments.rounds, arguments.quick, console))
     print_lines(report.lines, console)
     write_report(report, arguments.out)

@@ -3,7 +3,8 @@
 The server's CPU is all of its process: reading the WAL, the engine, framing, sending, heartbeats. The floor's is the
 loop alone, with the very bytes that the server sent. Load and writer are other processes.
 
-- `paced`: events at a steady rate that both can hold: CPU per delivery.
+- `paced`: events at a steady rate that both can hold: CPU per delivery. The floor sends when a commit has been made
+  that nobody listens to, so that Postgres and the writer are as busy beside it as beside the server.
 - `flat out`: commits as fast as one writer makes them, sends as fast as the loop goes: deliveries per second of the
   wall clock. Postgres and the writer share the machine with the server then, but not with the floor.
 """
@@ -18,7 +19,7 @@ import asyncpg
 from bench.child import Child
 from bench.database import add_patients, benchmark_database
 from bench.report import Line
-from bench.rows import KEY, WRITE, bench_registry, filling
+from bench.rows import KEY, UNHEARD, WRITE, bench_registry, filling
 from bench.stats import compare
 
 TARGET = 0.6
@@ -72,7 +73,7 @@ class Bonfire:
         for _ in range(events):
             due += every
             self.number += 1
-            await self.writer.execute(WRITE, self.number, text)
+            await self.writer.execute(WRITE, self.number, text, KEY)
             if (pause := due - time.perf_counter()) > 0:
                 await asyncio.sleep(pause)
         count = events * self.size.subscribers
@@ -90,17 +91,28 @@ class Floor:
 
     floor: Child
     load: Child
+    writer: asyncpg.Connection
     size: Size
     delivered: int = 0
 
-    async def run(self, sample: str, events: int, every: float) -> Measured:
+    async def run(self, sample: str, row_bytes: int, events: int, every: float) -> Measured:
         """As `Bonfire.run`, with the bytes of `sample` (base64)."""
-        start = time.perf_counter()
-        sent = await self.floor.ask("send", data=sample, events=events, every=every)
+        text = filling(row_bytes)
+        cpu = 0.0
+        start = due = time.perf_counter()
+        if every == 0:
+            cpu = (await self.floor.ask("send", data=sample, events=events))["cpu"]
+        else:
+            for number in range(events):
+                due += every
+                await self.writer.execute(WRITE, number, text, UNHEARD)
+                cpu += (await self.floor.ask("send", data=sample, events=1))["cpu"]
+                if (pause := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(pause)
         count = events * self.size.subscribers
         self.delivered += count
         await self.load.ask("wait", rows=self.delivered, timeout=self.size.timeout)
-        return Measured(sent["cpu"], time.perf_counter() - start, count)
+        return Measured(cpu, time.perf_counter() - start, count)
 
 
 async def run(rounds: int, size: Size) -> list[Line]:
@@ -113,11 +125,11 @@ async def run(rounds: int, size: Size) -> list[Line]:
             return started
 
         url = await stack.enter_async_context(benchmark_database(bench_registry()))
-        await add_patients(url, [KEY])
+        await add_patients(url, [KEY, UNHEARD])
         writer = await asyncpg.connect(url)
         stack.push_async_callback(writer.close)
         ours = Bonfire(await child("bench.node", url), await child("bench.load"), writer, size)
-        floor = Floor(await child("bench.floor"), await child("bench.load"), size)
+        floor = Floor(await child("bench.floor"), await child("bench.load"), writer, size)
         await ours.load.ask("connect", live=True, port=ours.node.hello["port"], count=size.subscribers)
         accepting = asyncio.create_task(floor.floor.ask("accept", count=size.subscribers))
         await floor.load.ask("connect", live=False, port=floor.floor.hello["port"], count=size.subscribers)
@@ -129,7 +141,7 @@ async def run(rounds: int, size: Size) -> list[Line]:
             sample = (await ours.load.ask("sample"))["data"]
             for case, events, every in (("paced", size.events, 1 / size.rate), ("flat out", size.burst, 0.0)):
                 pairs = [
-                    (await ours.run(row_bytes, events, every), await floor.run(sample, events, every))
+                    (await ours.run(row_bytes, events, every), await floor.run(sample, row_bytes, events, every))
                     for _ in range(rounds)
                 ]
                 lines += _lines(f"{size.subscribers} x {row_bytes} B, {case}", pairs, paced=every > 0)

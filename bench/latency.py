@@ -105,7 +105,7 @@ async def _write(url: str, watch: Stopwatch, size: Size) -> list[float]:
     try:
         for number in range(size.warm_up + size.commits):
             await conn.execute("begin")
-            await conn.execute(WRITE, number, filling(size.row_bytes))
+            await conn.execute(WRITE, number, filling(size.row_bytes), KEY)
             arrived = watch.expect()
             start = time.perf_counter()
             await conn.execute("commit")

@@ -5,8 +5,9 @@ import base64
 import json
 import os
 import resource
+from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -15,6 +16,10 @@ from bench.rows import KEY, MARK, QUERY
 
 _HELLO = {"type": "hello", "protocol": 1}
 _SUBSCRIBE = {"type": "subscribe", "id": "s", "query": QUERY, "args": {"patient": KEY}}
+# uvicorn's keep-alive, and its answer with a mask of zeros. All else that comes is ASCII, so its first byte is nowhere
+# else but perhaps in the length of a frame, and there it is not followed by a 4.
+_PING = b"\x89\x04"
+_PONG = b"\x8a\x84\0\0\0\0"
 _LIVE = b'"type":"subscribed"'
 
 
@@ -35,10 +40,12 @@ class Counter:
             self.reached.set()
 
     async def wait(self, wanted: int, timeout: float) -> None:
+        """Until `wanted` rows have come in all, or `timeout` seconds have passed."""
         self.wanted = wanted
         self.reached.clear()
         if self.rows < wanted:
-            await asyncio.wait_for(self.reached.wait(), timeout)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.reached.wait(), timeout)
 
 
 class Plain(asyncio.Protocol):
@@ -51,8 +58,8 @@ class Plain(asyncio.Protocol):
         self.up = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports are no subclasses of asyncio's, only the same in use.
+        self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         counter = self._counter
@@ -85,6 +92,8 @@ class Live(Plain):
     def data_received(self, data: bytes) -> None:
         if self.up.done():
             super().data_received(data)
+            if (at := data.find(_PING)) >= 0:
+                self.transport.write(_PONG + data[at + len(_PING) :][:4])
         elif not self._greeted:
             self._greeted = True
             self.transport.write(_frame(_HELLO) + _frame(_SUBSCRIBE))

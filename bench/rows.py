@@ -5,6 +5,7 @@ from bonfire.store.model import ReadModel, Source, desc
 
 QUERY = "bench.rows"
 KEY = "p1"
+UNHEARD = "p2"
 WINDOW = 50
 
 # Stands once in each row, and nowhere else in a frame: who counts it counts rows delivered.
@@ -28,11 +29,11 @@ BENCH_ROWS = ReadModel(
     order=(desc("number"),),
 )
 
-# What the writer does for each event; $1 number, $2 filling. Twenty records, written again and again: the window stays
-# small, and each event is one row of the size wanted.
+# What the writer does for each event; $1 number, $2 filling, $3 key. Twenty records, written again and again: the
+# window stays small, and each event is one row of the size wanted.
 WRITE = """
 insert into public.basic as b (id, resource)
-values ('row' || ($1::int % 20), jsonb_build_object('subject', jsonb_build_object('reference', 'Patient/p1'),
+values ($3 || ($1::int % 20), jsonb_build_object('subject', jsonb_build_object('reference', 'Patient/' || $3::text),
         'number', $1::int, 'filling', $2::text))
 on conflict (tenant, id) do update set resource = excluded.resource
 """

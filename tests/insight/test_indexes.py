@@ -8,8 +8,9 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from bonfire.insight.agent_context import read_agent_context
+from bonfire.insight.agent_context import AgentContextIndex, read_agent_context
 from bonfire.insight.indexes import NO_PROVIDER, SET_OFF, Indexes
+from bonfire.insight.semantic_search import SemanticSearchIndex
 from bonfire.lane import queue
 from bonfire.lane.worker import Pace, Worker
 from bonfire.store.pool import Database
@@ -76,6 +77,7 @@ async def test_without_a_provider_the_search_is_off_and_says_so(database: Databa
 async def test_with_a_provider_both_are_on_from_a_write_to_a_search(database: Database, database_url: str) -> None:
     indexes = await switch(database)
     assert indexes.states == {"agentContext": "on", "semanticSearch": "on"}
+    assert indexes.sources == {*AgentContextIndex.sources, *SemanticSearchIndex.sources}
     assert indexes.semantic_search is not None
     async with ears(database_url) as heard:
         async with database.transaction("default") as conn:
@@ -172,6 +174,7 @@ async def test_an_index_that_is_switched_off_forgets_and_tells(database: Databas
         indexes = await switch(database, agent_context=False, embeddings=None)
         told = await heard.indexes()
     assert indexes.states == {"agentContext": "off", "semanticSearch": "off"}
+    assert indexes.sources == frozenset()
     assert indexes.reasons["agentContext"] == SET_OFF
     assert sorted((m["mutation"], m["index"], m["state"]) for m in told) == [
         ("m1", "agentContext", "off"),

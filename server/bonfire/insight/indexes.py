@@ -56,11 +56,13 @@ class Index(Handler, Protocol):
 @dataclass(frozen=True)
 class Indexes:
     """The indexes as they stand on this node: `handlers` for the worker, `states` for the freshness object, `reasons`
-    of those that are off, and `semantic_search` where it is on."""
+    of those that are off, and `semantic_search` where it is on. `sources` is what those that are on are made from: a
+    commit that wrote none of it has queued no work."""
 
     handlers: Mapping[str, Handler]
     states: Mapping[str, IndexState]
     reasons: Mapping[str, str]
+    sources: frozenset[str]
     semantic_search: SemanticSearchIndex | None
 
     @classmethod
@@ -83,8 +85,10 @@ class Indexes:
                 else:
                     _log.info("index %s is on", name)
                     await _switch_on(conn, name, index)
+        on = {name: index for name, index in decided.items() if not isinstance(index, str)}
         return cls(
-            handlers={name: index for name, index in decided.items() if not isinstance(index, str)},
+            handlers=on,
+            sources=frozenset(source for index in on.values() for source in index.sources),
             states={name: "off" if isinstance(index, str) else "on" for name, index in decided.items()},
             reasons={name: index for name, index in decided.items() if isinstance(index, str)},
             semantic_search=None if isinstance(search, str) else search,
