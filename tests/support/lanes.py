@@ -52,7 +52,7 @@ class Ears:
                where get_byte(data, 0) = ascii('M')""",
             self._slot,
         )
-        return [json.loads(row["data"][row["data"].index(b"{") :]) for row in rows]
+        return [json.loads(_content(row["data"])) for row in rows]
 
     async def indexes(self) -> list[dict[str, str]]:
         """What the lanes told since the last call, with the tenant."""
@@ -69,3 +69,10 @@ async def ears(database_url: str) -> AsyncIterator[Ears]:
         yield Ears(conn, slot)
     finally:
         await conn.close()
+
+
+def _content(message: bytes) -> bytes:
+    """The content of a pgoutput message: kind, flags, LSN, the prefix and its NUL, a length, the content. A brace may be
+    in the LSN too."""
+    after_prefix = message.index(b"\0", 10) + 1
+    return message[after_prefix + 4 :]
