@@ -377,6 +377,14 @@ async def test_a_long_job_keeps_its_lease(indexed: Database) -> None:
     assert await done(indexed) == ["default/p1"]
 
 
+async def test_a_slot_that_gets_free_is_seen_though_nobody_wakes_the_worker(indexed: Database) -> None:
+    patients = [f"p{number}" for number in range(1, 8)]
+    await touched(indexed, patients)
+    async with asyncio.timeout(20), running(new_worker(indexed, Recorder(), pace=Pace(slots=1, poll=600.0))):
+        assert await until_idle(indexed) == {}
+    assert sorted(await done(indexed)) == [f"default/{patient}" for patient in patients]
+
+
 async def test_stopping_waits_for_the_job_under_way_and_begins_no_other(indexed: Database) -> None:
     started, go_on = asyncio.Event(), asyncio.Event()
 

@@ -93,6 +93,12 @@ class Worker:
         async with TaskGroup() as group:
             heart = group.create_task(self._beat())
             jobs: set[asyncio.Task[None]] = set()
+
+            def ended(task: asyncio.Task[None]) -> None:
+                # In this order: who is woken must find the slot free, or would wait for a wake-up that has been.
+                jobs.discard(task)
+                self._woken.set()
+
             while not self._stopping.is_set():
                 if len(jobs) >= self._pace.slots:
                     await self._woken.wait()
@@ -106,7 +112,7 @@ class Worker:
                 self._misses = 0
                 task = group.create_task(self._work(job))
                 jobs.add(task)
-                task.add_done_callback(jobs.discard)
+                task.add_done_callback(ended)
             if jobs:
                 _, late = await asyncio.wait(jobs, timeout=self._pace.grace)
                 for task in late:
@@ -165,7 +171,6 @@ class Worker:
             raise
         finally:
             del self._held[job.lease]
-            self._woken.set()
 
     async def _do(self, job: Job) -> None:
         if job.attempts > self._policy.max_attempts:
