@@ -4,6 +4,9 @@ The simulation keeps what makes Postgres hard: a commit has a place in the WAL, 
 snapshots begin to see it and a moment at which the stream delivers it; transaction ids are not in commit order; a read
 takes its snapshot at any moment between being asked for and coming back. At each transition that a client is
 shown, each of its live queries must equal the truth at exactly that position.
+
+Two tenants share every key and every name; a commit may write rows of both, one row several times, and rows that tie
+or have no value in the order. Reads fail, come late, or come back from before a gap.
 """
 
 import json
@@ -15,9 +18,8 @@ from msgspec import Raw
 
 from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.live import LiveEngine
-from bonfire.engine.ordering import Ordering
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
-from bonfire.engine.reads import Read, Wanted
+from bonfire.engine.reads import Answer, Read, Wanted
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import (
@@ -29,44 +31,59 @@ from bonfire_protocol.down import (
     Unsubscribed,
     Watermark,
 )
+from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import parse_position
 
 KEYS = ["a", "b", "c"]
+TENANTS = ["t", "u"]
 ORDER = (("n", True),)
-Rows = dict[str, tuple[str, int]]
-"""id -> (key, n)."""
+Value = tuple[str, int | None]
+"""(key, n)."""
+
+Rows = dict[str, Value]
+"""id -> value. An id begins with its tenant."""
 
 
 @dataclass
 class Transaction:
     position: int
     xid: int
-    writes: dict[str, tuple[str, int] | None]
-    before: dict[str, tuple[str, int] | None]
+    writes: dict[str, list[Value | None]]
+    before: dict[str, Value | None]
     state: Rows
     visible: bool = False
 
 
-def row(row_id: str, value: tuple[str, int]) -> bytes:
+def row(row_id: str, value: Value) -> bytes:
     return json.dumps({"id": row_id, "key": value[0], "n": value[1]}).encode()
 
 
-def rows_of(state: Rows, key: str | None) -> list[bytes]:
-    ordering = Ordering(ORDER)
-    raws = [Raw(row(row_id, value)) for row_id, value in state.items() if key in (None, value[0])]
-    return [bytes(raw) for raw in sorted(raws, key=lambda raw: ordering.sort_key(raw)[1])]
+def of(state: Rows, tenant: str, key: str | None) -> Rows:
+    return {row_id: value for row_id, value in state.items() if row_id[0] == tenant and key in (None, value[0])}
 
 
-def answer(plan: Plan, state: Rows) -> list[bytes]:
+def rows_of(state: Rows, tenant: str, key: str | None) -> list[bytes]:
+    """In order: n descending, rows without one last, ties by id."""
+    rows = of(state, tenant, key).items()
+    in_order = sorted(rows, key=lambda item: (item[1][1] is None, -(item[1][1] or 0), item[0]))
+    return [row(row_id, value) for row_id, value in in_order]
+
+
+def answer(plan: Plan, state: Rows, tenant: str) -> list[bytes]:
     """The truth: a plan's result in a state."""
     match plan:
         case KeyedPlan(key=key, limit=limit):
-            return rows_of(state, key)[:limit]
+            return rows_of(state, tenant, key)[:limit]
         case AppPlan(shape="one", dependencies=((_, key),)):
-            return [json.dumps({"sum": sum(n for k, n in state.values() if key in (None, k))}).encode()]
+            return [json.dumps({"sum": sum(n or 0 for _, n in of(state, tenant, key).values())}).encode()]
         case AppPlan(dependencies=((_, key),)):
-            return [raw for raw in rows_of(state, key) if json.loads(raw)["n"] % 2 == 0]
+            return [raw for raw in rows_of(state, tenant, key) if (json.loads(raw)["n"] or 1) % 2 == 0]
     raise AssertionError
+
+
+def goes_on(plan: Plan, state: Rows, tenant: str) -> bool:
+    """The truth: whether there are rows behind the plan's window."""
+    return isinstance(plan, KeyedPlan) and len(of(state, tenant, plan.key)) > plan.limit
 
 
 PLANS: dict[str, Plan] = {
@@ -84,6 +101,7 @@ class Client:
     plans: dict[str, Plan] = field(default_factory=dict)
     queries: dict[str, int] = field(default_factory=dict)
     results: dict[int, list[bytes]] = field(default_factory=dict)
+    more: dict[int, bool] = field(default_factory=dict)
     parts: list[Subscribed | Snapshot | Patch] = field(default_factory=list)
     position: int = 0
     stale: bool = False
@@ -102,7 +120,9 @@ class Client:
                 self.check(parse_position(position), world)
             case Stale():
                 self.stale = True
-            case Unsubscribed(id=name):
+            case Unsubscribed(id=name, code=code):
+                if code is not None:
+                    del self.plans[name]
                 query = self.queries.pop(name, None)
                 if query is not None and query not in self.queries.values():
                     del self.results[query]
@@ -115,16 +135,19 @@ class Client:
                 self.queries[name] = query
                 self.results[query] = [bytes(raw) for raw in rows]
             case Snapshot(query=query, rows=rows):
-                if query in self.results:
-                    self.results[query] = [bytes(raw) for raw in rows]
-            case Patch(query=query, remove=remove, put=put):
                 if query not in self.results:
                     return  # of a query that this client has let go
+                self.results[query] = [bytes(raw) for raw in rows]
+            case Patch(query=query, remove=remove, put=put):
+                if query not in self.results:
+                    return
                 gone = {*remove, *(json.loads(bytes(p.row))["id"] for p in put)}
                 rows_now = [raw for raw in self.results[query] if json.loads(raw)["id"] not in gone]
                 for p in put:
+                    assert p.at <= len(rows_now)
                     rows_now.insert(p.at, bytes(p.row))
                 self.results[query] = rows_now
+        self.more[part.query] = part.more
 
     def check(self, position: int, world: "World") -> None:
         assert position >= self.position, "a client never goes back"
@@ -133,7 +156,11 @@ class Client:
         state = world.state_at(position)
         for name, query in self.queries.items():
             if name in self.plans:
-                assert self.results[query] == answer(self.plans[name], state), (name, position)
+                plan, tenant = self.plans[name], self.session.tenant
+                assert self.results[query] == answer(plan, state, tenant), (name, position)
+                assert self.more[query] == goes_on(plan, state, tenant), (name, position)
+            else:
+                raise AssertionError(f"{name} was let go, and came after all")
 
 
 @dataclass
@@ -173,11 +200,11 @@ class World:
         state: Rows = {}
         for transaction in self.log:
             if transaction.visible:
-                for row_id, value in transaction.writes.items():
-                    if value is None:
+                for row_id, values in transaction.writes.items():
+                    if values[-1] is None:
                         state.pop(row_id, None)
                     else:
-                        state[row_id] = value
+                        state[row_id] = values[-1]
         return state
 
     def begin(self) -> None:
@@ -191,19 +218,20 @@ class World:
         # The lock on a row is given up after the commit can be seen: nobody writes a row with an unseen last writer.
         locked = {row_id for transaction in self.log if not transaction.visible for row_id in transaction.writes}
         state = dict(self.log[-1].state) if self.log else {}
-        before: dict[str, tuple[str, int] | None] = {}
-        writes: dict[str, tuple[str, int] | None] = {}
+        before: dict[str, Value | None] = {}
+        writes: dict[str, list[Value | None]] = {}
         for _ in range(self.random.choice([1, 1, 1, 2, 5, 30])):
-            row_id = f"r{self.random.randrange(60)}"
-            if row_id in locked or row_id in writes:
+            row_id = f"{self.random.choice('tttu')}{self.random.randrange(60)}"
+            if row_id in locked:
                 continue
-            before[row_id] = state.get(row_id)
+            before.setdefault(row_id, state.get(row_id))
             if self.random.random() < 0.45:
                 if row_id in state:
-                    writes[row_id] = None
                     del state[row_id]
+                    writes.setdefault(row_id, []).append(None)
             else:
-                writes[row_id] = state[row_id] = (self.random.choice(KEYS), self.random.randrange(12))
+                state[row_id] = (self.random.choice(KEYS), self.random.choice([None, *range(12)]))
+                writes.setdefault(row_id, []).append(state[row_id])
         self.position += self.random.randrange(1, 50)
         self.log.append(Transaction(self.position, xid, writes, before, state))
 
@@ -225,20 +253,32 @@ class World:
             return
         transaction = self.log[self.delivered]
         self.delivered += 1
-        changes: list[RowChange] = []
-        patients: set[str] = set()
-        for row_id, value in transaction.writes.items():
-            old = transaction.before[row_id]
-            patients.update(v[0] for v in (old, value) if v is not None)
-            if value is not None:
-                moved = old[0] if old is not None and old[0] != value[0] else None
-                changes.append(RowChange(value[0], row_id, moved, Raw(row(row_id, value))))
-            elif old is not None:
-                changes.append(RowChange(old[0], row_id, None, Raw(b"null")))
-        many = None if len(patients) == 3 and self.random.random() < 0.5 else sorted(patients)
-        message = Message("t", "S", many, [ViewChange("view", changes)] if changes else [])
-        reset = [Message(reset=["view"])] if self.random.random() < 0.02 else []
-        self.engine.commit(Commit(transaction.position, transaction.xid, [message, *reset]))
+        self.engine.commit(Commit(transaction.position, transaction.xid, self.messages(transaction)))
+
+    def messages(self, transaction: Transaction) -> list[Message]:
+        """One for each statement and tenant: the first write of each row, then the second ones, and so on."""
+        messages: list[Message] = []
+        for statement in range(max(map(len, transaction.writes.values()), default=0)):
+            for tenant in TENANTS:
+                changes: list[RowChange] = []
+                patients: set[str] = set()
+                for row_id, values in transaction.writes.items():
+                    if row_id[0] != tenant or statement >= len(values):
+                        continue
+                    old = values[statement - 1] if statement else transaction.before[row_id]
+                    value = values[statement]
+                    patients.update(v[0] for v in (old, value) if v is not None)
+                    if value is not None:
+                        moved = old[0] if old is not None and old[0] != value[0] else None
+                        changes.append(RowChange(value[0], row_id, moved, Raw(row(row_id, value))))
+                    elif old is not None:
+                        changes.append(RowChange(old[0], row_id, None, Raw(b"null")))
+                many = None if len(patients) == 3 and self.random.random() < 0.5 else sorted(patients)
+                if changes:
+                    messages.append(Message(tenant, "S", many, [ViewChange("view", changes)]))
+        if self.random.random() < 0.02:
+            messages.append(Message(reset=["view"]))
+        return messages
 
     def watermark(self) -> None:
         if self.engine.is_down:
@@ -268,15 +308,18 @@ class World:
             return
         assert outstanding.taken is not None
         visibility, bound, state = outstanding.taken
-        answers = [[Raw(raw) for raw in self.read_rows(wanted, state)] for wanted in outstanding.read.wanted]
+        answers = [self.answer(wanted, state) for wanted in outstanding.read.wanted]
         self.engine.landed(outstanding.read.ticket, visibility, bound, answers)
 
-    def read_rows(self, wanted: Wanted, state: Rows) -> list[bytes]:
+    def answer(self, wanted: Wanted, state: Rows) -> Answer:
+        if self.random.random() < 0.02:
+            return Fault(FaultCode.query_failed, "it fails now and then")
+        tenant = wanted.identity.tenant
         match wanted.plan:
             case KeyedPlan(key=key):
-                return rows_of(state, key)[: wanted.rows]
+                return [Raw(raw) for raw in rows_of(state, tenant, key)[: wanted.rows]]
             case AppPlan():
-                return answer(wanted.plan, state)
+                return [Raw(raw) for raw in answer(wanted.plan, state, tenant)]
 
     def seen(self) -> None:
         visibility, _, _ = self.snapshot()
@@ -287,17 +330,29 @@ class World:
         if self.random.random() > 0.15:
             return
         self.engine.down("cut")
+        for outstanding in self.reads:
+            # A read from before the gap comes back behind it, or comes later and sees what the stream never told.
+            if self.random.random() < 0.7:
+                outstanding.taken = outstanding.taken or self.snapshot()
         for _ in range(self.random.randrange(4)):
             self.commit()
         for transaction in self.log:
             transaction.visible = True
         self.delivered = len(self.log)
-        for outstanding in self.reads:
-            # What was read before the stream went on can't be told apart from what was read after it by the engine
-            # alone; it drops these reads, and so their content does not matter.
-            outstanding.taken = outstanding.taken or self.snapshot()
         self.engine.gap()
         self.engine.up(self.position)
+
+    def unreadable(self) -> None:
+        """The next commit can't be read: everything is read afresh, while the stream goes on behind it."""
+        if self.engine.is_down or self.delivered >= len(self.log) or self.random.random() > 0.3:
+            return
+        transaction = self.log[self.delivered]
+        transaction.visible = True
+        self.delivered += 1
+        self.engine.gap()
+        if self.random.random() < 0.5:
+            self.ask()
+        self.engine.up(transaction.position)
 
     def blink(self) -> None:
         """The stream is lost for a while, and nothing with it."""
@@ -310,7 +365,7 @@ class World:
 
     def join(self) -> None:
         if len(self.clients) < 5:
-            self.clients.append(Client(self.engine.join(object(), "t", "all")))
+            self.clients.append(Client(self.engine.join(object(), self.random.choice("ttu"), "all")))
 
     def leave(self) -> None:
         if self.clients and self.random.random() < 0.2:
@@ -323,7 +378,7 @@ class World:
             self.names += 1
             name = f"s{self.names}"
             client.plans[name] = PLANS[plan_name]
-            identity = QueryIdentity("t", plan_name, b"{}", "all")
+            identity = QueryIdentity(client.session.tenant, plan_name, b"{}", "all")
             self.engine.subscribe(client.session, name, identity, PLANS[plan_name])
 
     def unsubscribe(self) -> None:
@@ -359,6 +414,7 @@ class World:
             (self.unsubscribe, 1),
             (self.cut, 1),
             (self.blink, 1),
+            (self.unreadable, 1),
             (self.engine.heartbeat, 2),
         ]
         calls, weights = [call for call, _ in actions], [weight for _, weight in actions]

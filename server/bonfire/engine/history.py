@@ -13,6 +13,9 @@ from msgspec import Raw
 from bonfire.engine.commit import Commit, RowChange
 from bonfire.engine.visibility import Visibility
 
+Dependencies = tuple[tuple[str, str | None], ...]
+"""(source, patient or None for any patient's), ..."""
+
 RowKey = tuple[str, str, str]
 """(tenant, read model, key)."""
 
@@ -52,7 +55,7 @@ class Digest:
         known = self.touched.get(key, set())
         self.touched[key] = None if patients is None or known is None else known.union(patients)
 
-    def touches(self, tenant: str, dependencies: tuple[tuple[str, str | None], ...]) -> bool:
+    def touches(self, tenant: str, dependencies: Dependencies) -> bool:
         """Whether any of the (source, patient or None for any) was written in this commit."""
         for source, patient in dependencies:
             patients = self.touched.get((tenant, source), _UNTOUCHED)
@@ -68,6 +71,7 @@ class History:
 
     def __init__(self) -> None:
         self._digests: deque[Digest] = deque()
+        self._gap_after = -1
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -80,6 +84,18 @@ class History:
 
     def clear(self) -> None:
         self._digests.clear()
+
+    def note_gap(self, position: int) -> None:
+        """Between `position` and what comes next there are commits that nobody knows of."""
+        self._gap_after = position
+
+    def saw_later(self, tenant: str, dependencies: Dependencies, visibility: Visibility, missed: int) -> bool:
+        """Whether a read may have seen a commit that touches these dependencies after the one at `missed`, which it did
+        not see."""
+        return missed <= self._gap_after or any(
+            digest.position > missed and visibility.sees(digest.xid) and digest.touches(tenant, dependencies)
+            for digest in self._digests
+        )
 
     def unseen(self, visibility: Visibility) -> list[Digest]:
         """The commits that a read with this visibility has missed, in commit order."""

@@ -12,6 +12,8 @@ from there on, so that all queries of a session always move together.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from bonfire.engine.commit import Commit, RowChange
 from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
@@ -26,6 +28,12 @@ from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import Patch, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
+
+KEPT_SNAPSHOTS = 8
+"""Encoded snapshots that a live query keeps, each for the subscriptions of one name."""
+
+_UNREADABLE = (msgspec.DecodeError, TypeError, ValueError, ArithmeticError)
+"""What a row without an id raises, or one whose value has no place among the others."""
 
 
 class LiveEngine:
@@ -153,7 +161,7 @@ class LiveEngine:
         self._history.append(digest)
         changed: dict[LiveQuery, SharedFrame] = {}
         for row_key, changes in digest.rows.items():
-            for query in self._queries.keyed(row_key):
+            for query in list(self._queries.keyed(row_key)):
                 self._apply(query, changes, commit.position, changed)
         for query in self._queries.dependents(digest):
             self._mark_dirty(query, commit.position)
@@ -169,13 +177,19 @@ class LiveEngine:
         if not isinstance(query.result, Window) or query.dirty_since is not None:
             # Loading or dirty: the history holds this commit until the read has landed.
             return
-        change = query.result.apply(changes)
+        try:
+            change = query.result.apply(changes)
+        except _UNREADABLE as error:
+            # Nobody else's commit may be lost to one row that makes no sense; its result is not known any more.
+            self._end(query, _unreadable(error))
+            return
+        more = query.more
         query.more = query.result.more
         query.snapshot_parts.clear()
         if query.result.short:
             # The window lost more rows than it kept behind it; what it shows at this position must be read.
             self._mark_dirty(query, position)
-        if change:
+        if change or query.more != more:
             changed[query] = SharedFrame(Patch(query.number, change.remove, change.put, query.more))
 
     def _mark_dirty(self, query: LiveQuery, position: int) -> None:
@@ -219,7 +233,12 @@ class LiveEngine:
         """Commits may have been lost: everything must be read afresh before anything is shown again."""
         self._events += 1
         unknown_from = self.position + 1
-        self._history.clear()
+        if self.is_down:
+            # Every snapshot taken once the stream goes on sees all that it told of before it was cut.
+            self._history.clear()
+        else:
+            # It goes on without a cut: the next snapshots may still miss its last commits.
+            self._history.note_gap(self.position)
         self._reads.forget()
         for query in self._queries:
             self._mark_dirty(query, unknown_from)
@@ -257,11 +276,23 @@ class LiveEngine:
         self._history.note_seen(visibility, self._events)
         self._prune()
 
-    def read_position(self, visibility: Visibility, asked_at: int) -> int:
-        """A position that a read surely reflects: `asked_at` (the engine's position when it was asked for), or the last
-        one before a commit that it did not see."""
+    def look(self) -> int:
+        """Somebody reads once, for their own sake: a ticket for `looked` or `look_away`. Until then the history keeps
+        what that read might miss."""
+        return self._reads.look(self._events, self.position)
+
+    def looked(self, ticket: int, visibility: Visibility) -> int | None:
+        """A position that the read surely reflects: that of when it was asked for, or the last one before a commit that
+        it did not see. None when there was a gap meanwhile: then nobody knows, and it must be done again."""
+        asked_at = self._reads.look_away(ticket)
+        if asked_at is None:
+            return None
         unseen = self._history.unseen(visibility)
         return min(asked_at, unseen[0].position - 1) if unseen else asked_at
+
+    def look_away(self, ticket: int) -> None:
+        """The read has come to nothing. Without effect after `looked`."""
+        self._reads.look_away(ticket)
 
     def _land(self) -> None:
         if self.is_down:
@@ -276,7 +307,11 @@ class LiveEngine:
                 if isinstance(answer, Fault):
                     self._end(query, answer)
                     continue
-                settled = settle(query, answer, landing.visibility, unseen, self._history)
+                try:
+                    settled = settle(query, answer, landing.visibility, unseen, self._history)
+                except _UNREADABLE as error:
+                    self._end(query, _unreadable(error))
+                    continue
                 if settled is None:
                     self._reads.owe(query)
                 else:
@@ -362,9 +397,12 @@ class LiveEngine:
         for session, subscription in held:
             session.subscriptions.pop(subscription, None)
             session.blocking.pop(query, None)
+            session.forget(subscription)
             self._delivery.send(
                 [SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session]
             )
+        # Only now: who holds it under two names must not be shown anything between the ends of the two.
+        for session in dict.fromkeys(session for session, _ in held):
             self._delivery.release(session)
         self._drop_if_unheld(query)
 
@@ -377,5 +415,12 @@ class LiveEngine:
         if frame is None or not isinstance(frame.frame, Subscribed) or frame.frame.position != wire_position:
             rows = [row for _, row in query.shown()]
             frame = SharedFrame(Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more))
+            if len(query.snapshot_parts) >= KEPT_SNAPSHOTS:
+                query.snapshot_parts.clear()
             query.snapshot_parts[subscription] = frame
         return frame
+
+
+def _unreadable(error: Exception) -> Fault:
+    # The error's class alone: its text may quote the row.
+    return Fault(FaultCode.query_failed, f"a row of this result makes no sense to the server ({type(error).__name__})")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from msgspec import Struct
 
 from bonfire.engine.frames import SharedFrame
+from bonfire.engine.history import Dependencies
 from bonfire.engine.ordering import Ordering
 from bonfire.engine.view import Row, Window
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from bonfire.engine.session import Session
 
 Shape = Literal["list", "one"]
-Dependencies = tuple[tuple[str, str | None], ...]
 
 
 class QueryIdentity(Struct, frozen=True):

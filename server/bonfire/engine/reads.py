@@ -60,6 +60,7 @@ class Reads:
         self._tickets = 0
         self._owed: dict[LiveQuery, None] = {}
         self._under_way: dict[int, _Reading] = {}
+        self._looks: dict[int, tuple[int, int]] = {}
 
     @property
     def owed(self) -> int:
@@ -140,8 +141,20 @@ class Reads:
                 query.reading = None
         return [(landing, queries) for _, landing, queries in found]
 
+    def look(self, now: int, position: int) -> int:
+        """A read that is no live query's begins."""
+        self._tickets += 1
+        self._looks[self._tickets] = (now, position)
+        return self._tickets
+
+    def look_away(self, ticket: int) -> int | None:
+        """It is over. The position when it began; None when it was forgotten since."""
+        _, position = self._looks.pop(ticket, (0, None))
+        return position
+
     def forget(self) -> None:
         """What the reads under way saw can't be used: their queries are owed again."""
+        self._looks.clear()
         for ticket, reading in list(self._under_way.items()):
             self._give_back(reading)
             reading.queries = []
@@ -150,7 +163,10 @@ class Reads:
 
     def oldest(self, now: int) -> int:
         """When the oldest read under way was asked for; just after `now` when there is none."""
-        return min((reading.asked_at for reading in self._under_way.values()), default=now + 1)
+        oldest_read = min((reading.asked_at for reading in self._under_way.values()), default=now + 1)
+        # Looks are kept in the order in which they began.
+        oldest_look, _ = next(iter(self._looks.values()), (now + 1, 0))
+        return min(oldest_read, oldest_look)
 
     def _give_back(self, reading: _Reading) -> None:
         for query in reading.queries:

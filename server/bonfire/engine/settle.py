@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from bonfire.engine.history import Digest, History
-from bonfire.engine.query import AppPlan, Dependencies, KeyedPlan, LiveQuery
+from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery
 from bonfire.engine.reads import rows_to_read
 from bonfire.engine.view import Row, Window
 from bonfire.engine.visibility import Visibility
@@ -59,21 +59,14 @@ def _settle_app(
     tenant = query.identity.tenant
     missed = next((digest.position for digest in unseen if digest.touches(tenant, plan.dependencies)), None)
     if missed is not None:
-        if _saw_later(tenant, plan.dependencies, visibility, missed, history):
+        if history.saw_later(tenant, plan.dependencies, visibility, missed):
+            # Then it is true nowhere.
             return None
         if query.dirty_since is not None and missed <= query.dirty_since:
             # It saw nothing of what made it necessary.
             return None
     identified = [(str(_identity.decode(row).id) if plan.identified else "", row) for row in rows]
     return Settled(identified, identified, False, missed)
-
-
-def _saw_later(tenant: str, dependencies: Dependencies, visibility: Visibility, missed: int, history: History) -> bool:
-    """Whether the read saw a commit of this query's after one which it missed: then it is true nowhere."""
-    return any(
-        digest.position > missed and visibility.sees(digest.xid) and digest.touches(tenant, dependencies)
-        for digest in history
-    )
 
 
 class _Identified(Struct):

@@ -34,8 +34,9 @@ def slack(limit: int) -> int:
 
 
 class Window:
-    """Rows of one key in order. Invariant: unless `complete`, it holds a prefix of the key's rows, at least as many
-    as are shown; `short` tells when that has been lost and the rows must be read again."""
+    """Rows of one key in order. Invariant: unless `complete`, it holds a prefix of the key's rows, more than are shown:
+    so it knows what is shown, and whether that is all. `short` tells when that has been lost and the rows must be
+    read again."""
 
     def __init__(self, ordering: Ordering, limit: int, rows: Iterable[Raw], *, complete: bool) -> None:
         self._ordering = ordering
@@ -54,7 +55,7 @@ class Window:
 
     @property
     def short(self) -> bool:
-        return not self.complete and len(self._order) < self._limit
+        return not self.complete and len(self._order) <= self._limit
 
     @property
     def more(self) -> bool:

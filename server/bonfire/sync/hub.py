@@ -8,18 +8,20 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bonfire.changes.source import ChangeSource
 from bonfire.engine.commit import Commit, IndexProgress
+from bonfire.engine.delivery import Outgoing
 from bonfire.engine.live import LiveEngine
-from bonfire.engine.reads import Read
+from bonfire.engine.query import Plan
+from bonfire.engine.reads import Answer, Read
 from bonfire.engine.session import Session
 from bonfire.sync.fanout import frames_together
 from bonfire.sync.reader import Reader
 from bonfire_protocol.codec import Format
-from bonfire_protocol.faults import Fault
+from bonfire_protocol.faults import Fault, FaultCode
 
 log = logging.getLogger("bonfire.hub")
 
@@ -37,6 +39,17 @@ BOUND_TIMEOUT = 10.0
 
 SLOW_CONSUMER_BYTES = 4 * 1024 * 1024
 """How far behind a peer may be before it is cut off, to come back and start from a fresh snapshot."""
+
+
+HELD_TRANSITIONS = 10_000
+"""How many transitions are held for a peer whose reads don't come back, before it is cut off likewise."""
+
+READ_ATTEMPTS = 3
+"""How often a query is read when the change stream is cut meanwhile."""
+
+READ_TIMEOUT = 600.0
+"""Seconds after which a read is given up and done again: its connection may be a dead one that nobody has told of. More
+than a whole batch of the slowest queries takes."""
 
 
 class Peer(Protocol):
@@ -66,6 +79,7 @@ class Hub:
         self._heartbeat = heartbeat
         self._wake_lanes = wake_lanes
         self._heard = False
+        self._failing: set[str] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self._beats: list[asyncio.Task[None]] = []
         self._positions: OrderedDict[int, int] = OrderedDict()
@@ -77,7 +91,15 @@ class Hub:
         """Go live: from here on every commit is seen. Raises what the change source raises."""
         position = await self.source.start(self)
         self.engine.watermark(position)
-        self._beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._look_now_and_then())]
+        self._beats = [
+            asyncio.create_task(self._every(self._heartbeat, "heartbeat", self._beat)),
+            asyncio.create_task(self._every(0.25, "look", self._look)),
+        ]
+
+    @property
+    def failing(self) -> list[str]:
+        """What of this node's own work went wrong, and has not gone well since: it is in the log."""
+        return sorted(self._failing)
 
     async def stop(self) -> None:
         for task in [*self._beats, *self._reads]:
@@ -158,15 +180,18 @@ class Hub:
                 peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
                 data = framed.get(peer.format)
                 if data is None:
-                    data = framed[peer.format] = frames_together(outgoing.frames, peer.format)
-                peer.write(data)
+                    data = framed[peer.format] = _framed(outgoing, peer.format)
+                if data:
+                    peer.write(data)
+                else:
+                    peer.cut()
         while len(self._reads) < READS_AT_ONCE:
             read = self.engine.next_read()
             if read is None:
                 break
             task = asyncio.create_task(self._read(read))
             self._reads.add(task)
-            task.add_done_callback(self._reads.discard)
+            task.add_done_callback(self._read_done)
         awaited = self.engine.awaited
         if awaited is not None and awaited > self.engine.position:
             self.source.nudge(awaited)
@@ -174,7 +199,8 @@ class Hub:
     async def _read(self, read: Read) -> None:
         engine = self.engine
         try:
-            snapshot = await self.reader.read(read)
+            async with asyncio.timeout(READ_TIMEOUT):
+                snapshot = await self.reader.read(read)
         except Exception as error:
             # Whatever went wrong with the batch, its queries are owed still; a query's own fault is an answer instead.
             log.warning("a read of %d live queries is put off: %s", len(read.wanted), type(error).__name__)
@@ -182,35 +208,60 @@ class Hub:
             engine.postponed(read.ticket)
         else:
             engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
-        asyncio.get_running_loop().call_soon(self.pump)
+
+    def _read_done(self, task: asyncio.Task[None]) -> None:
+        self._reads.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            # Its queries are held up for good: this node is not what it should be until it is started again.
+            log.error("the engine failed at a read", exc_info=error)
+            self._failing.add("read")
+        self.pump()
+
+    async def _every(self, seconds: float, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do `work` again and again. It never ends by failing: that is logged, and told by `failing` until it goes well
+        again."""
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Exception:
+                if name not in self._failing:
+                    log.exception("the live server's %s failed", name)
+                self._failing.add(name)
+            else:
+                self._failing.discard(name)
 
     async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(self._heartbeat)
-            # A watermark is the stream's word that it keeps up with the database; commits alone may be old ones.
-            # Without one the clients get none either, and go stale.
-            if self._heard:
-                self._heard = False
-                self.engine.heartbeat()
-                self.pump()
-            self._cut_slow_consumers()
+        # A watermark is the stream's word that it keeps up with the database; commits alone may be old ones.
+        # Without one the clients get none either, and go stale.
+        if self._heard:
+            self._heard = False
+            self.engine.heartbeat()
+            self.pump()
+        self._cut_slow_consumers()
 
     def _cut_slow_consumers(self) -> None:
         for session in self.engine.sessions():
             peer: Peer = session.key  # type: ignore[assignment]  # as in `pump`
-            if peer.buffered() > SLOW_CONSUMER_BYTES:
+            if peer.buffered() > SLOW_CONSUMER_BYTES or len(session.held) > HELD_TRANSITIONS:
                 self.cut_off += 1
                 peer.cut()
 
-    async def _look_now_and_then(self) -> None:
+    async def _look(self) -> None:
         """Lets the engine's history shrink when no read does."""
-        while True:
-            await asyncio.sleep(0.25)
-            if self.engine.counts["recent_commits"] and not self.engine.is_down:
-                try:
-                    self.engine.seen(await self.reader.visibility())
-                except Fault:
-                    continue
+        engine = self.engine
+        if not engine.counts["recent_commits"] or engine.is_down:
+            return
+        try:
+            async with asyncio.timeout(READ_TIMEOUT):
+                visibility = await self.reader.visibility()
+        except (Fault, TimeoutError):
+            # The database is away; whoever needs to know hears of it from elsewhere.
+            return
+        engine.seen(visibility)
 
     # ---- what connections ask -------------------------------------------------------------------------------
 
@@ -221,8 +272,25 @@ class Hub:
         """`peer` wants to be told how the indexes of this mutation get on."""
         self._mutations[(tenant, mutation)] = peer
 
-    def forget_index(self, tenant: str, mutation: str) -> None:
-        self._mutations.pop((tenant, mutation), None)
+    def forget_index(self, tenant: str, mutation: str, peer: Peer) -> None:
+        """`peer` wants it no more. Another one may have sent the same mutation again meanwhile."""
+        if self._mutations.get((tenant, mutation)) is peer:
+            del self._mutations[(tenant, mutation)]
+
+    async def read_once(self, tenant: str, plan: Plan) -> tuple[Answer, int]:
+        """A query's answer, and a position that it surely reflects. Fault `unavailable` when none is to be had."""
+        for _ in range(READ_ATTEMPTS):
+            engine = self.engine
+            ticket = engine.look()
+            try:
+                snapshot = await self.reader.read_once(tenant, plan)
+                position = engine.looked(ticket, snapshot.visibility)
+            finally:
+                engine.look_away(ticket)
+            if position is not None and engine is self.engine:
+                (answer,) = snapshot.answers
+                return answer, position
+        raise Fault(FaultCode.unavailable, "The change stream was cut while this was read.")
 
     async def position_of(self, xid: int, *, new: bool) -> int:
         """The commit position of a committed transaction; where the stream does not tell in time, or has told long ago
@@ -268,3 +336,13 @@ class Hub:
             except TimeoutError:
                 return False
         return True
+
+
+def _framed(outgoing: Outgoing, format: Format) -> bytes:
+    """The frames' bytes; none when they can't be spelled in this format (an integer that MessagePack has no room for):
+    that must cost nobody but those who asked for it."""
+    try:
+        return frames_together(outgoing.frames, format)
+    except Exception as error:
+        log.error("frames can't be spelled as %s: %s", format.value, type(error).__name__)
+        return b""

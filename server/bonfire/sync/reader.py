@@ -16,7 +16,14 @@ from bonfire.store.pool import Database
 from bonfire.store.readmodels import select_rows_sql
 from bonfire_protocol.faults import Fault, FaultCode
 
-_OUTAGES = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+_OUTAGES = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.TooManyConnectionsError,
+)
+"""What is no query's own fault. (OperatorInterventionError would hold a statement's timeout too.)"""
 
 
 @dataclass(frozen=True)
@@ -83,27 +90,49 @@ class Reader:
             return int(row["bound"])
 
     async def _read(self, tenant: str, wanted: list[tuple[Plan, int]]) -> Snapshot:
+        """All in one snapshot. A query that fails is answered by its own fault, and the rest of the batch stands."""
+        try:
+            return await self._together(tenant, wanted, guarded=False)
+        except asyncpg.PostgresError as error:
+            if isinstance(error, _OUTAGES):
+                raise
+            # One of them has spoilt the transaction: once more, each behind a savepoint, which would cost all of the
+            # others two round trips every time.
+            return await self._together(tenant, wanted, guarded=True)
+
+    async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
         transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
         async with transaction as conn:
             look = await conn.fetchrow(self._look)
-            answers = [await self._answer(conn, plan, rows) for plan, rows in wanted]
+            answers = [await self._answer(conn, plan, rows, guarded) for plan, rows in wanted]
         return Snapshot(Visibility.parse(look["snapshot"]), look["bound"], answers)
 
-    async def _answer(self, conn: asyncpg.Connection, plan: Plan, rows: int) -> Answer:
+    async def _answer(self, conn: asyncpg.Connection, plan: Plan, rows: int, guarded: bool) -> Answer:
         match plan:
             case KeyedPlan(handle=KeyedCall() as call):
-                sql = self._rows_sql.get(call.model.name)
-                if sql is None:
-                    sql = self._rows_sql[call.model.name] = select_rows_sql(call.model)
-                records = await conn.fetch(sql, call.key, rows)
-                return [Raw(record[0].encode()) for record in records]
+                if not guarded:
+                    return await self._rows(conn, call, rows)
+                try:
+                    async with conn.transaction():
+                        return await self._rows(conn, call, rows)
+                except asyncpg.PostgresError as error:
+                    if isinstance(error, _OUTAGES):
+                        raise
+                    return _failed(call.model.name, error)
             case AppPlan(handle=AppHandle() as handle):
                 return await self._run(conn, handle)
             case _:
                 raise AssertionError(plan)
 
+    async def _rows(self, conn: asyncpg.Connection, call: KeyedCall, rows: int) -> list[Raw]:
+        sql = self._rows_sql.get(call.model.name)
+        if sql is None:
+            sql = self._rows_sql[call.model.name] = select_rows_sql(call.model)
+        records = await conn.fetch(sql, call.key, rows)
+        return [Raw(record[0].encode()) for record in records]
+
     async def _run(self, conn: asyncpg.Connection, handle: AppHandle) -> Answer:
-        """A query that fails is its own fault: a savepoint keeps the rest of the batch whole."""
+        """A function may do anything: a savepoint keeps the rest of the batch whole."""
         try:
             async with conn.transaction():
                 rows = await handle.query.run(conn, handle.principal, self._now(), handle.call)
@@ -112,12 +141,14 @@ class Reader:
             if fault.code in (FaultCode.unavailable, FaultCode.busy):
                 raise
             return fault
-        except asyncpg.QueryCanceledError:
-            return Fault(FaultCode.query_failed, f"query {handle.query.name} took longer than it may")
         except asyncpg.PostgresError as error:
-            if conn.is_closed() or isinstance(
-                error, asyncpg.PostgresConnectionError | asyncpg.OperatorInterventionError
-            ):
+            if conn.is_closed() or isinstance(error, _OUTAGES):
                 raise
-            # The class of the error says what is wrong with the query; its text may quote a patient's data.
-            return Fault(FaultCode.query_failed, f"query {handle.query.name} failed: {type(error).__name__}")
+            return _failed(handle.query.name, error)
+
+
+def _failed(name: str, error: asyncpg.PostgresError) -> Fault:
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return Fault(FaultCode.query_failed, f"query {name} took longer than it may")
+    # The class of the error says what is wrong with the query; its text may quote a patient's data.
+    return Fault(FaultCode.query_failed, f"query {name} failed: {type(error).__name__}")

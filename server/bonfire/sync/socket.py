@@ -39,13 +39,15 @@ Authenticator = Callable[[Hello, WebSocket], Principal]
 @dataclass(frozen=True)
 class Limits:
     """What one connection may ask for. `hello_seconds`: until the first frame; `catch_up_seconds`: how long a client
-    that has seen a newer position than this node waits for it here."""
+    that has seen a newer position than this node waits for it here; `hold_seconds`: how long a transition waits for the
+    answer of the client's own mutation, which a database that is lost just after the commit can keep back for long."""
 
     subscriptions: int = 1000
     queries_at_once: int = 16
     mutations_waiting: int = 256
     hello_seconds: float = 10.0
     catch_up_seconds: float = 2.0
+    hold_seconds: float = 1.0
 
 
 class Live:
@@ -105,6 +107,7 @@ class Connection:
         self._mutator: asyncio.Task[None] | None = None
         self._unanswered: set[str] = set()
         self._held: list[bytes] | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._early: list[IndexProgress] = []
         self._following: dict[str, set[str]] = {}
         self._gone = False
@@ -125,6 +128,8 @@ class Connection:
         which transition its optimistic values give way: what is written until the answer is kept until then."""
         if mutation in self._unanswered and self._held is None:
             self._held = []
+            loop = asyncio.get_running_loop()
+            self._patience = loop.call_later(self._live.limits.hold_seconds, self._let_go)
 
     def cut(self) -> None:
         """Let go of it without a word: it does not read, or what it was shown never was. It comes back afresh."""
@@ -256,6 +261,10 @@ class Connection:
             self._do(frame)
         except Fault as fault:
             self._refuse(fault, getattr(frame, "id", None))
+        except Exception as error:
+            # What an application's own code makes of arguments must not cost the client its other subscriptions.
+            log.exception("a %s frame failed", type(frame).__name__)
+            self._refuse(_internal(error), getattr(frame, "id", None))
         self._hub.pump()
 
     def _do(self, frame: UpFrame) -> None:
@@ -293,12 +302,9 @@ class Connection:
         try:
             query = self._live.registry.find_query(frame.query)
             _, query_plan = plan(query, bytes(frame.args), self._principal)
-            asked_at = self._hub.engine.position
-            snapshot = await self._hub.reader.read_once(self._principal.tenant, query_plan)
-            (answer,) = snapshot.answers
+            answer, position = await self._hub.read_once(self._principal.tenant, query_plan)
             if isinstance(answer, Fault):
                 raise answer
-            position = self._hub.engine.read_position(snapshot.visibility, asked_at)
             value = _value(answer, one=getattr(query_plan, "shape", "list") == "one")
             self.send(Result(frame.id, format_position(position), value))
         except Fault as fault:
@@ -355,6 +361,9 @@ class Connection:
             self._hub.pump()
 
     def _let_go(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
         held, self._held = self._held, None
         for framed in held or ():
             self._wire.write(framed)
@@ -362,7 +371,7 @@ class Connection:
     def _forget(self, mutation: str) -> None:
         self._following.pop(mutation, None)
         if self._principal is not None:
-            self._hub.forget_index(self._principal.tenant, mutation)
+            self._hub.forget_index(self._principal.tenant, mutation, self)
 
     def _refuse(self, fault: Fault, frame_id: str | None) -> None:
         self.send(Refused(fault.code, fault.message, fault.next, frame_id, fault.field, fault.expected, fault.got))

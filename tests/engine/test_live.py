@@ -1,0 +1,169 @@
+"""What the engine does with what makes no sense, one case each; the simulation holds the rest."""
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
+from bonfire.engine.frames import SharedFrame
+from bonfire.engine.live import KEPT_SNAPSHOTS, LiveEngine
+from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.engine.session import Session
+from bonfire.engine.visibility import Visibility
+from bonfire_protocol.down import DownFrame, Patch, Subscribed, Transition, Unsubscribed
+from bonfire_protocol.faults import Fault, FaultCode
+
+EVERYTHING = Visibility(1 << 40, 1 << 40, frozenset())
+NOTHING_NEW = Visibility(50, 50, frozenset())
+KEYED = KeyedPlan("view", "a", 1, (("n", False),))
+APP = AppPlan((("S", None),), "one", identified=False)
+
+
+def subscribe(engine: LiveEngine, session: Session, name: str, plan: Plan) -> None:
+    engine.subscribe(session, name, QueryIdentity("t", type(plan).__name__, b"{}", "all"), plan)
+
+
+def read(engine: LiveEngine, *answers: list[Raw] | Fault, visibility: Visibility = EVERYTHING) -> None:
+    wanted = engine.next_read()
+    assert wanted is not None
+    engine.landed(wanted.ticket, visibility, engine.position, list(answers))
+
+
+def row(id: str, n: object) -> Raw:
+    return Raw(msgspec.json.encode({"id": id, "n": n}))
+
+
+def told(engine: LiveEngine, session: Session) -> list[DownFrame]:
+    return [
+        shared.frame
+        for outgoing in engine.take_outgoing()
+        if session in outgoing.sessions
+        for shared in outgoing.frames
+    ]
+
+
+def change(position: int, raw: Raw, *, key: str = "a", id: str = "r") -> Commit:
+    return Commit(position, position, [Message("t", "V", [], [ViewChange("view", [RowChange(key, id, None, raw)])])])
+
+
+@pytest.fixture
+def engine() -> LiveEngine:
+    return LiveEngine(100)
+
+
+@pytest.mark.parametrize("raw", [Raw(b"{}"), Raw(b'{"id":"r","n":"NaN"}'), Raw(b"{")])
+def test_a_row_that_makes_no_sense_ends_its_own_query_only(engine: LiveEngine, raw: Raw) -> None:
+    session, other = engine.join(object(), "t", "all"), engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    engine.subscribe(other, "o", QueryIdentity("t", "other", b"{}", "all"), KeyedPlan("view", "b", 1, KEYED.order))
+    read(engine, [row("x", 5)], [])
+    engine.take_outgoing()
+    broken = ViewChange("view", [RowChange("a", "r", None, raw), RowChange("b", "y", None, row("y", 1))])
+    engine.commit(Commit(200, 200, [Message("t", "V", [], [broken])]))
+    frames = told(engine, session)
+    assert [type(frame) for frame in frames] == [Unsubscribed]
+    assert isinstance(frames[0], Unsubscribed)
+    assert frames[0].code is FaultCode.query_failed
+    assert engine.counts["live_queries"] == 1
+
+
+def test_its_neighbour_gets_the_commit(engine: LiveEngine) -> None:
+    other = engine.join(object(), "t", "all")
+    broken = engine.join(object(), "t", "all")
+    subscribe(engine, broken, "s", KEYED)
+    engine.subscribe(other, "o", QueryIdentity("t", "other", b"{}", "all"), KeyedPlan("view", "b", 1, KEYED.order))
+    read(engine, [row("x", 5)], [])
+    engine.take_outgoing()
+    rows = [RowChange("a", "r", None, Raw(b"{}")), RowChange("b", "y", None, row("y", 1))]
+    engine.commit(Commit(200, 200, [Message("t", "V", [], [ViewChange("view", rows)])]))
+    assert [type(frame) for frame in told(engine, other)] == [Patch, Transition]
+
+
+def test_an_answer_that_makes_no_sense_holds_nobody_up(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    subscribe(engine, session, "t", APP)
+    read(engine, [Raw(b"{}")], [Raw(b"1")])
+    assert [type(frame) for frame in told(engine, session)] == [Unsubscribed, Subscribed, Transition]
+
+
+def test_a_row_behind_the_window_changes_whether_there_is_more(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    read(engine, [row("x", 5)])
+    engine.take_outgoing()
+    engine.commit(change(200, row("r", 9)))
+    patch, _ = told(engine, session)
+    assert isinstance(patch, Patch)
+    assert (patch.remove, patch.put, patch.more) == ([], [], True)
+
+
+def test_a_held_subscribed_does_not_come_after_the_querys_end(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "slow", APP)
+    read(engine, [Raw(b"1")])
+    engine.take_outgoing()
+    engine.commit(Commit(200, 200, [Message("t", "S", [])]))
+    subscribe(engine, session, "s", KEYED)
+    slow = engine.next_read()
+    assert slow is not None
+    assert len(slow.wanted) == 2
+    engine.landed(slow.ticket, NOTHING_NEW, 200, [[Raw(b"1")], [row("x", 5)]])
+    assert told(engine, session) == []
+    # The keyed query is live now, held back with the session; then its rows are lost.
+    engine.commit(change(300, Raw(b"{}")))
+    assert [type(frame) for frame in told(engine, session)] == [Unsubscribed]
+    read(engine, [Raw(b"2")])
+    assert Subscribed not in [type(frame) for frame in told(engine, session)]
+
+
+def test_two_names_of_a_query_end_with_nothing_shown_between(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "k", KEYED)
+    subscribe(engine, session, "one", APP)
+    subscribe(engine, session, "two", APP)
+    read(engine, [row("x", 5)], [Raw(b"1")])
+    engine.take_outgoing()
+    engine.commit(Commit(200, 200, [Message("t", "S", [])]))
+    engine.commit(change(300, row("r", 1)))
+    read(engine, Fault(FaultCode.query_failed, "it fails"))
+    assert [type(frame) for frame in told(engine, session)] == [Unsubscribed, Unsubscribed, Patch, Transition]
+
+
+def test_encoded_snapshots_are_bounded_whatever_the_names(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    read(engine, [row("x", 5)])
+    for number in range(100):
+        subscribe(engine, session, f"n{number}", KEYED)
+    (query,) = set(session.subscriptions.values())
+    assert len(query.snapshot_parts) <= KEPT_SNAPSHOTS
+
+
+def test_one_name_is_encoded_once(engine: LiveEngine) -> None:
+    first, second = engine.join(object(), "t", "all"), engine.join(object(), "t", "all")
+    for session in (first, second):
+        subscribe(engine, session, "s", KEYED)
+    read(engine, [row("x", 5)])
+    frames: list[SharedFrame] = [outgoing.frames[0] for outgoing in engine.take_outgoing()]
+    assert len(frames) == 2
+    assert frames[0] is frames[1]
+
+
+def test_the_history_waits_for_a_read_that_is_no_live_querys(engine: LiveEngine) -> None:
+    ticket = engine.look()
+    engine.commit(change(200, row("r", 1)))
+    later = engine.look()
+    engine.seen(EVERYTHING)
+    assert engine.looked(ticket, NOTHING_NEW) == 100
+    assert engine.looked(later, NOTHING_NEW) == 199, "it did not see what had been told when it was asked for"
+    engine.seen(EVERYTHING)
+    assert engine.counts["recent_commits"] == 0
+
+
+def test_a_read_over_a_gap_reflects_nothing_that_is_known(engine: LiveEngine) -> None:
+    ticket = engine.look()
+    engine.down("cut")
+    engine.gap()
+    engine.up(300)
+    assert engine.looked(ticket, EVERYTHING) is None
