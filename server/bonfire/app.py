@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from errno import EADDRINUSE
 from pathlib import Path
-from socket import socket
+from socket import SOCK_STREAM, create_server, getaddrinfo, socket
 from uuid import uuid4
 
 import uvicorn
@@ -61,8 +62,19 @@ class Node:
         for connection in list(self.live.connections):
             connection.send(Drain(spread))
         await asyncio.sleep(0.05)
-        closing = [c.close(CloseCode.draining, "this server is stopping") for c in list(self.live.connections)]
-        await asyncio.gather(*closing, return_exceptions=True)
+        closing = {
+            asyncio.create_task(connection.close(CloseCode.draining, "this server is stopping"))
+            for connection in list(self.live.connections)
+        }
+        if closing:
+            # A peer that does not read never takes its close frame either.
+            _, stuck = await asyncio.wait(closing, timeout=DRAIN_SECONDS)
+            for task in stuck:
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
+        for connection in list(self.live.connections):
+            if connection.buffered():
+                connection.cut()
 
 
 @asynccontextmanager
@@ -85,6 +97,7 @@ async def start_node(
         await hub.start()
         stack.push_async_callback(hub.stop)
         working = asyncio.create_task(worker.run())
+        working.add_done_callback(_tell_of_failure)
         stack.push_async_callback(_end, worker, working)
         identify = _identifier(settings, development)
 
@@ -124,7 +137,7 @@ async def start_node(
         app = Starlette(
             routes=[
                 WebSocketRoute("/live", live.serve),
-                *health_routes(_checks(database, hub, live), lambda: _gauges(hub, live)),
+                *health_routes(_checks(database, hub, live, working), lambda: _gauges(hub, live)),
                 *fhir_routes(database, authenticate_http, _now),
                 *page_routes(app_folder),
             ]
@@ -139,10 +152,15 @@ async def run_worker(settings: Settings, url: str, until: Callable[[], Awaitable
         indexes = await _indexes(settings, database)
         worker = Worker(database, indexes.handlers, _now, random=random.Random(), new_lease=uuid4)
         working = asyncio.create_task(worker.run())
+        working.add_done_callback(_tell_of_failure)
         await until()
         await _end(worker, working)
     finally:
         await database.close()
+
+
+class CannotListen(Exception):
+    """The address can't be listened on; the message says why."""
 
 
 class Server(uvicorn.Server):
@@ -180,14 +198,27 @@ class Server(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
-        await super().startup(sockets)
+        # uvicorn's own binding logs what is wrong, and ends the process.
+        await super().startup(sockets or [_listener(self.config.host, self.config.port)])
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
-            self._on_ready(f"http://{host}:{port}")
+            self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         await self._node.drain()
         await super().shutdown(sockets)
+
+
+def _listener(host: str, port: int) -> socket:
+    try:
+        family = getaddrinfo(host, port, type=SOCK_STREAM)[0][0]
+        return create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        if error.errno == EADDRINUSE:
+            why = "something listens there already: stop it, or choose another port with --port"
+        else:
+            why = error.strerror or type(error).__name__
+        raise CannotListen(f"can't listen on {host}, port {port}: {why}") from error
 
 
 def _now() -> datetime:
@@ -209,10 +240,14 @@ async def _indexes(settings: Settings, database: Database) -> Indexes:
 
 async def _end(worker: Worker, working: "asyncio.Task[None]") -> None:
     worker.stop()
-    try:
-        await working
-    except Exception:
-        log.exception("the lane's worker failed")
+    # Whoever waits for the end of a failed worker wants the rest to end too.
+    await asyncio.gather(working, return_exceptions=True)
+
+
+def _tell_of_failure(working: "asyncio.Task[None]") -> None:
+    """A worker that fails says so when it does, not when the process ends."""
+    if not working.cancelled() and (error := working.exception()) is not None:
+        log.error("the lane's worker failed: indexes stay pending", exc_info=error)
 
 
 def _identifier(settings: Settings, development: bool) -> Callable[[str | None, str | None], Principal]:
@@ -248,7 +283,7 @@ def _check_origin(websocket: WebSocket) -> None:
         )
 
 
-def _checks(database: Database, hub: Hub, live: Live) -> Mapping[str, Check]:
+def _checks(database: Database, hub: Hub, live: Live, working: "asyncio.Task[None]") -> Mapping[str, Check]:
     async def postgres() -> str | None:
         try:
             async with asyncio.timeout(2), database.owner() as conn:
@@ -260,10 +295,14 @@ def _checks(database: Database, hub: Hub, live: Live) -> Mapping[str, Check]:
     async def changes() -> str | None:
         return "the change stream is cut" if hub.engine.is_down else None
 
+    async def internals() -> str | None:
+        failing = [*hub.failing, *(["worker"] if working.done() else [])]
+        return f"failing, see the log: {', '.join(failing)}" if failing else None
+
     async def serving() -> str | None:
         return "this server is stopping" if live.draining else None
 
-    return {"postgres": postgres, "changes": changes, "serving": serving}
+    return {"postgres": postgres, "changes": changes, "internals": internals, "serving": serving}
 
 
 def _gauges(hub: Hub, live: Live) -> Mapping[str, tuple[str, float]]:

@@ -20,10 +20,11 @@ from typing import Any, NoReturn, TypeVar
 
 import uvloop
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bonfire.access.identity import DEFAULT_TENANT, mint
-from bonfire.app import Server, run_worker, start_node
+from bonfire.app import CannotListen, Server, run_worker, start_node
 from bonfire.changes.source import SourceUnavailable
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.demo.load import load_demo
@@ -43,8 +44,9 @@ from bonfire_protocol.faults import Fault
 
 _T = TypeVar("_T")
 
-out = Console()
-err = Console(stderr=True)
+out = Console(soft_wrap=True)
+# Soft wrap: a command that a message quotes is copied in one piece, and a log has one line a message.
+err = Console(stderr=True, soft_wrap=True)
 
 EXPECTED = (
     SettingError,
@@ -55,6 +57,7 @@ EXPECTED = (
     ModelError,
     DatabaseUnusable,
     SourceUnavailable,
+    CannotListen,
     Fault,
 )
 """What is said in a sentence, without a traceback: the reader can do something about it."""
@@ -72,7 +75,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         status = arguments.run(arguments, settings)
     except EXPECTED as error:
-        err.print(f"[bold red]bonfire:[/] {_sentence(error)}", highlight=False)
+        err.print(f"[bold red]bonfire:[/] {escape(_sentence(error))}", highlight=False)
         status = 1
     except KeyboardInterrupt:
         status = 130
@@ -105,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     def listening(added: argparse.ArgumentParser) -> None:
         added.add_argument("--host", help="the address to listen on (BONFIRE_HOST, 127.0.0.1)")
         added.add_argument("--port", type=int, help="the port to listen on, 0 for any free one (BONFIRE_PORT, 8000)")
-        added.add_argument("--app", type=Path, metavar="DIR", help="a folder of built pages to serve at /")
+        added.add_argument("--app", type=_pages, metavar="DIR", help="a folder of built pages to serve at /")
 
     dev = command("dev", _dev, "run everything for development: Postgres, demo patients, no tokens, reload on save")
     listening(dev)
@@ -132,6 +135,13 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--hours", type=float, default=12.0, help="how long it is good for (12)")
 
     return parser
+
+
+def _pages(text: str) -> Path:
+    folder = Path(text)
+    if not (folder / "index.html").is_file():
+        raise argparse.ArgumentTypeError(f"{folder / 'index.html'} is missing: build the app first")
+    return folder
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -194,7 +204,8 @@ def _check(arguments: argparse.Namespace, settings: Settings) -> int:
             differences = await check(conn, registry.models)
         for found in differences:
             # The row's id says which one; its content is a patient's and has no place in a terminal.
-            err.print(f"[red]{found.model}[/]: {found.kind} {found.id} (tenant {found.tenant})", highlight=False)
+            told = f"{found.kind} {found.id} (tenant {found.tenant})"
+            err.print(f"[red]{found.model}[/]: {escape(told)}", highlight=False)
         if differences:
             totals = {found.model: found.total for found in differences}
             told = ", ".join(f"{model} in {total} rows" for model, total in totals.items())
@@ -221,7 +232,7 @@ def _import(arguments: argparse.Namespace, settings: Settings) -> int:
 
                 report = await import_folder(database, arguments.tenant, arguments.paths, tell)
         for failure in report.failed:
-            err.print(f"[red]{failure.file}[/]: {failure.message}", highlight=False)
+            err.print(f"[red]{escape(str(failure.file))}[/]: {escape(failure.message)}", highlight=False)
         out.print(report.summary, highlight=False)
         return 1 if report.failed else 0
 
@@ -277,7 +288,7 @@ def _postgres(settings: Settings) -> Iterator[str]:
         return
     embedded = EmbeddedPostgres()
     if not settings.data_dir.exists():
-        err.print(f"Making a Postgres in {settings.data_dir} ...")
+        err.print(f"Making a Postgres in {escape(str(settings.data_dir))} ...")
     url = embedded.start(settings.data_dir)
     try:
         yield url
@@ -297,7 +308,7 @@ async def _database(url: str) -> AsyncIterator[Database]:
 @contextmanager
 def _progress(unit: str) -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit))
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as progress:
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal) as progress:
         yield progress
 
 
@@ -343,8 +354,8 @@ async def _listen(
 
 
 def _announce(address: str) -> None:
-    socket = address.replace("http", "ws", 1)
-    out.print(f"bonfire is live at [bold]{address}[/] (socket {socket}/live, FHIR {address}/fhir)", soft_wrap=True)
+    live = address.replace("http", "ws", 1)
+    out.print(f"bonfire is live at [bold]{address}[/] (socket {live}/live, FHIR {address}/fhir)")
 
 
 async def _stop_signal() -> None:

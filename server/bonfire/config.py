@@ -119,6 +119,9 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        # The command line's port goes past what the environment's is read by.
+        if not 0 <= self.port <= 65535:
+            raise SettingError(f"BONFIRE_PORT: expected a whole number from 0 to 65535, got {self.port}")
         if self.stale_after_ms <= 2 * self.heartbeat_ms:
             raise SettingError(
                 "BONFIRE_STALE_AFTER_MS: expected more than twice BONFIRE_HEARTBEAT_MS, "

@@ -1,7 +1,8 @@
 """`bonfire dev my_clinic.py`: the server starts again when the module, or a file beside it, is saved.
 
 A supervisor watches, the server is its child. A save that does not load is said, with file and line, and the running
-server goes on; clients notice a restart as a short reconnect.
+server goes on; clients notice a restart as a short reconnect. A save that loads, and that the database then refuses
+(a query's SQL), ends the server; the next save starts it again.
 """
 
 import signal
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from watchfiles import PythonFilter, watch
 
 
@@ -24,6 +26,7 @@ def supervise(module: Path, words: Sequence[str], err: Console) -> int:
 
     before = [(number, signal.signal(number, asked)) for number in (signal.SIGINT, signal.SIGTERM)]
     child = _start(words)
+    reloaded = ended = False
     try:
         # The yield on each timeout is what lets a child that ended by itself be noticed.
         for changes in watch(
@@ -33,17 +36,21 @@ def supervise(module: Path, words: Sequence[str], err: Console) -> int:
             yield_on_timeout=True,
             rust_timeout=500,
         ):
-            if child.poll() is not None and not changes:
-                return child.returncode
             if not changes:
+                if child.poll() is not None and not reloaded:
+                    # It never ran with these words (a port in use, say): no save can help.
+                    return child.returncode
+                if child.poll() is not None and not ended:
+                    ended = True
+                    err.print(f"It has ended, and starts again when you save {module.name}", highlight=False)
                 continue
             problem = _problem(module)
             if problem is not None:
-                err.print(f"[bold red]Not reloaded:[/] {problem}", highlight=False)
+                err.print(f"[bold red]Not reloaded:[/] {escape(problem)}", highlight=False)
                 continue
             err.print(f"{module.name} has changed: starting again", highlight=False)
             _end(child)
-            child = _start(words)
+            child, reloaded, ended = _start(words), True, False
         return 0
     finally:
         _end(child)

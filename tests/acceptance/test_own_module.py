@@ -66,6 +66,11 @@ async def test_the_pages_module_is_live_and_starts_again_when_it_is_saved(start:
     async with live_client(running.url) as client:
         assert await client.query("patients.list"), "the old functions go on"
 
+    module.write_text(example().replace("having count", "having no_count"))
+    async with asyncio.timeout(60):
+        while not any("starts again when you save" in line for line in running.log):
+            await asyncio.sleep(0.05)
+
     module.write_text(example() + MORE)
     client = await _until_live(running, "tasks.greeting")
     assert await client.query("tasks.greeting") == "hello"

@@ -32,7 +32,12 @@ class EmbeddedPostgres:
         if self._hold is not None:
             raise ClusterError("this process holds an embedded Postgres already")
         folder = data_dir.expanduser().resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ClusterError(
+                f"BONFIRE_DATA_DIR: the folder {folder} can't be made ({error.strerror}): choose another"
+            ) from error
         _refuse_other_versions(folder)
         cluster = Cluster(folder / f"postgres-{VERSION}")
         with _exclusive(folder):

@@ -11,6 +11,8 @@ from pathlib import Path
 import asyncpg
 from msgspec import Struct
 
+from bonfire.store.pool import connecting
+
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 # Any constant will do, as long as it is this one: the key of the lock that migrating processes wait on.
@@ -53,11 +55,13 @@ async def migrate(url: str, *, folder: Path = MIGRATIONS) -> list[str]:
     """Apply what is missing, in order, and return the names applied.
 
     MigrationError when an applied file has changed since, when the database was migrated by a newer bonfire, or when a
-    file fails (then nothing of that file is left behind, and the ones before it stay applied).
+    file fails (then nothing of that file is left behind, and the ones before it stay applied). Fault `unavailable` or
+    DatabaseUnusable when it can't connect.
     """
     migrations = read_migrations(folder)
     # Statement timeouts are made for queries: a migration takes what it takes.
-    connection = await asyncpg.connect(url, server_settings={"statement_timeout": "0"})
+    with connecting():
+        connection = await asyncpg.connect(url, server_settings={"statement_timeout": "0"})
     try:
         await connection.execute("select pg_advisory_lock($1)", _LOCK_KEY)
         return await _apply(connection, migrations)

@@ -6,8 +6,8 @@ transaction: nothing of them is left on the connection for the next one.
 """
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Literal, Self
 
 import asyncpg
@@ -55,6 +55,26 @@ select exists (
 
 class DatabaseUnusable(Exception):
     """This database can't serve bonfire as it is; the message says why and what to do. Trying again does not help."""
+
+
+@contextmanager
+def connecting() -> Iterator[None]:
+    """What a first connection can fail at, in a sentence: Fault `unavailable` when the server can't be reached now,
+    DatabaseUnusable when it refuses, or the URL is none."""
+    try:
+        yield
+    except (OSError, *_UNAVAILABLE) as error:
+        raise Fault(
+            FaultCode.unavailable, "Postgres can't be reached: see that it runs, and that DATABASE_URL names it."
+        ) from error
+    except asyncpg.PostgresError as error:
+        raise DatabaseUnusable(f"Postgres does not let bonfire in: {error}. Check the database's URL.") from error
+    except ValueError as error:
+        # Not str(error): it may repeat a part of the password.
+        raise DatabaseUnusable(
+            "DATABASE_URL can't be read: expected postgresql://user:password@host:5432/database, "
+            "with special characters percent-encoded"
+        ) from error
 
 
 class _TenantTransaction(Transaction):  # type: ignore[misc]  # asyncpg comes without types
@@ -113,7 +133,7 @@ class Database:
         `acquire_timeout`: seconds that a transaction waits for a free connection before it is refused as `busy`.
         Fault `unavailable` when the server can't be reached now; DatabaseUnusable when it must be set up first.
         """
-        try:
+        with connecting():
             app = await asyncpg.create_pool(
                 url,
                 min_size=min_size,
@@ -127,10 +147,6 @@ class Database:
             owner = await asyncpg.create_pool(
                 url, min_size=0, max_size=4, max_inactive_connection_lifetime=30.0, server_settings=_SETTINGS
             )
-        except (OSError, *_UNAVAILABLE) as error:
-            raise _unavailable() from error
-        except asyncpg.PostgresError as error:
-            raise DatabaseUnusable(f"Postgres does not let bonfire in: {error}. Check the database's URL.") from error
         # Each connection of the pool may have died in a restart: one more attempt than there can be of them.
         database = cls(app, owner, attempts=max_size + 1, acquire_timeout=acquire_timeout)
         try:
