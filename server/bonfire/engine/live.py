@@ -90,13 +90,13 @@ class LiveEngine:
     def leave(self, session: Session) -> None:
         """The client is gone; nothing is owed to it any more."""
         self._sessions.pop(session, None)
-        queries = {id(query): query for query in session.subscriptions.values()}
+        subscriptions = list(session.subscriptions.items())
         session.subscriptions.clear()
         session.blocking.clear()
         session.held.clear()
-        for query in queries.values():
+        for subscription, query in subscriptions:
             query.subscribers.pop(session, None)
-            query.waiting = [waiting for waiting in query.waiting if waiting[0] is not session]
+            query.waiting.pop((session, subscription), None)
             self._drop_if_unheld(query)
 
     def subscribe(self, session: Session, subscription: str, identity: QueryIdentity, plan: Plan) -> None:
@@ -118,7 +118,7 @@ class LiveEngine:
             self._delivery.show(session, self.position, [self._subscribed(query, subscription, self.position)])
         else:
             # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
-            query.waiting.append((session, subscription))
+            query.waiting[session, subscription] = None
 
     def unsubscribe(self, session: Session, subscription: str) -> None:
         """Let it go. Fault `not_found` when there is none of that id."""
@@ -139,9 +139,9 @@ class LiveEngine:
             ids.remove(subscription)
             if not ids:
                 del query.subscribers[session]
-        query.waiting = [waiting for waiting in query.waiting if waiting != (session, subscription)]
+        query.waiting.pop((session, subscription), None)
         session.forget(subscription)
-        if session not in query.subscribers and all(waiting is not session for waiting, _ in query.waiting):
+        if query not in session.subscriptions.values():
             session.blocking.pop(query, None)
             self._delivery.release(session)
         self._drop_if_unheld(query)
@@ -251,7 +251,7 @@ class LiveEngine:
         self.heartbeat()
         for query in self._queries:
             if query.waiting and query.result is not None and query.dirty_since is None:
-                waiting, query.waiting = query.waiting, []
+                waiting, query.waiting = query.waiting, {}
                 for session, subscription in waiting:
                     query.subscribers.setdefault(session, []).append(subscription)
                     self._delivery.show(session, self.position, [self._subscribed(query, subscription, self.position)])
@@ -342,7 +342,7 @@ class LiveEngine:
                 session.blocking.pop(query, None)
             else:
                 session.blocking[query] = exact_until
-        waiting, query.waiting = query.waiting, []
+        waiting, query.waiting = query.waiting, {}
         for session, subscription in waiting:
             touched[session] = None
             self._admit(query, session, subscription, position, exact_until)
@@ -376,7 +376,7 @@ class LiveEngine:
             session.merge(position, position, self._subscribed(query, subscription, position))
         else:
             session.blocking.setdefault(query, self.position + 1)
-            query.waiting.append((session, subscription))
+            query.waiting[session, subscription] = None
 
     def _change_frame(self, query: LiveQuery, rows: list[Row], more: bool) -> SharedFrame | None:
         """What takes the viewers from the old result to `rows`; None when nothing differs."""
@@ -391,9 +391,10 @@ class LiveEngine:
 
     def _end(self, query: LiveQuery, fault: Fault) -> None:
         """The query can't be kept true: everybody who holds it is told, and nobody is held up by it."""
-        held = [(session, name) for session, names in query.subscribers.items() for name in names] + query.waiting
+        held = [(session, name) for session, names in query.subscribers.items() for name in names]
+        held.extend(query.waiting)
         query.subscribers = {}
-        query.waiting = []
+        query.waiting = {}
         for session, subscription in held:
             session.subscriptions.pop(subscription, None)
             session.blocking.pop(query, None)

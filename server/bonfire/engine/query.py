@@ -87,7 +87,7 @@ class LiveQuery:
         self.dirty_since: int | None = None
         self.reading: int | None = None
         self.subscribers: dict[Session, list[str]] = {}
-        self.waiting: list[tuple[Session, str]] = []
+        self.waiting: dict[tuple[Session, str], None] = {}
         self.snapshot_parts: dict[str, SharedFrame] = {}
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Raw, Struct
 
 from bonfire.engine.query import KeyedPlan, LiveQuery, Plan, QueryIdentity
+from bonfire.engine.session import Session
 from bonfire.engine.view import slack
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.faults import Fault
@@ -58,13 +59,13 @@ class Reads:
 
     def __init__(self) -> None:
         self._tickets = 0
-        self._owed: dict[LiveQuery, None] = {}
+        self._owed: dict[str, dict[LiveQuery, None]] = {}
         self._under_way: dict[int, _Reading] = {}
         self._looks: dict[int, tuple[int, int]] = {}
 
     @property
     def owed(self) -> int:
-        return len(self._owed)
+        return sum(map(len, self._owed.values()))
 
     @property
     def under_way(self) -> int:
@@ -79,39 +80,49 @@ class Reads:
     def owe(self, query: LiveQuery) -> None:
         """This query must be read. One that is being read is looked at again when that read lands."""
         if query.reading is None:
-            self._owed[query] = None
+            self._owed.setdefault(query.identity.tenant, {})[query] = None
 
     def drop(self, query: LiveQuery) -> None:
         """Nobody wants it any more."""
-        self._owed.pop(query, None)
+        owed = self._owed.get(query.identity.tenant)
+        if owed is not None:
+            owed.pop(query, None)
+            if not owed:
+                del self._owed[query.identity.tenant]
 
     def next(self, now: int) -> Read | None:
         """A batch of queries to read, or None. Queries that a session holds together are read together: two results
         from two snapshots might never be true at one position in a storm."""
         if not self._owed:
             return None
-        first = next(iter(self._owed))
+        # Tenants take turns: one with very much to read delays each of the others by one batch at a time.
+        tenant, owed = next(iter(self._owed.items()))
+        del self._owed[tenant]
         batch: dict[LiveQuery, None] = {}
-        frontier = [first]
+        frontier = [next(iter(owed))]
+        reached: set[Session] = set()
         while frontier and len(batch) < BATCH:
             query = frontier.pop()
-            if query in batch or query not in self._owed:
+            if query in batch or query not in owed:
                 continue
             batch[query] = None
             for session in query.subscribers:
-                frontier.extend(other for other in session.blocking if other not in batch)
-        for query in self._owed:
+                if session not in reached:
+                    reached.add(session)
+                    frontier.extend(other for other in session.blocking if other not in batch)
+        for query in owed:
             if len(batch) >= BATCH:
                 break
-            if query.identity.tenant == first.identity.tenant:
-                batch[query] = None
+            batch[query] = None
         self._tickets += 1
         for query in batch:
-            del self._owed[query]
+            del owed[query]
             query.reading = self._tickets
+        if owed:
+            self._owed[tenant] = owed
         self._under_way[self._tickets] = _Reading(now, list(batch))
         wanted = [Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan)) for query in batch]
-        return Read(self._tickets, first.identity.tenant, wanted)
+        return Read(self._tickets, tenant, wanted)
 
     def landed(self, ticket: int, visibility: Visibility, bound: int, answers: Sequence[Answer]) -> bool:
         """A read has come back; False when it is of no use any more."""
@@ -172,4 +183,4 @@ class Reads:
         for query in reading.queries:
             query.reading = None
             if query.held:
-                self._owed[query] = None
+                self.owe(query)
