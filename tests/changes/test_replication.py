@@ -207,7 +207,7 @@ async def test_a_transaction_that_is_prepared_comes_when_it_commits(
 
 
 async def test_the_slot_holds_no_log_that_has_been_taken(database_url: str, timing: Timing) -> None:
-    """It is acknowledged at once, not at the next heartbeat."""
+    """It is acknowledged soon, not at the next heartbeat."""
     source = ReplicationSource(database_url, dataclasses.replace(timing, heartbeat=3600.0))
     async with asyncio.timeout(20), connected(database_url) as connection, started(source) as recorder:
         await emit(connection, "a")

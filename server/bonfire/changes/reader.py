@@ -19,6 +19,9 @@ from bonfire.engine.commit import Commit
 
 _log = logging.getLogger(__name__)
 
+ACKNOWLEDGE_EVERY = 0.25
+"""Seconds. What is not acknowledged is WAL that the database keeps: a quarter of a second of it is nothing."""
+
 
 class Reader:
     """Reads `walsender` for `sink` from `attach` until `finished` says why it is over, or until `close`."""
@@ -34,6 +37,7 @@ class Reader:
         self._told = walsender.position
         self._database = walsender.position
         self._acknowledged = walsender.position
+        self._acknowledging = False
         self._target = walsender.position
         self._mark = walsender.position
         self._heard = timing.monotonic()
@@ -111,8 +115,11 @@ class Reader:
             self._ask_again = False
             if self._told < self._target:
                 self._ask()
-        if position > self._acknowledged or self._reply_owed:
+        if self._reply_owed:
             self._acknowledge(position)
+        elif position > self._acknowledged and not self._acknowledging:
+            self._acknowledging = True
+            self._spawn(self._acknowledge_soon())
 
     def ended(self, reason: str) -> None:
         if not self.finished.done():
@@ -161,6 +168,12 @@ class Reader:
     def _ask(self) -> None:
         self._asked = True
         self._acknowledge(self._assembler.position, reply_requested=True)
+
+    async def _acknowledge_soon(self) -> None:
+        """Once for all commits of a moment: one for each would cost a send before anything reaches a client."""
+        await self._timing.sleep(ACKNOWLEDGE_EVERY)
+        self._acknowledging = False
+        self._acknowledge(self._assembler.position)
 
     def _acknowledge(self, position: int, *, reply_requested: bool = False) -> None:
         self._acknowledged = position
