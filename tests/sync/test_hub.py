@@ -10,8 +10,8 @@ from msgspec import Raw
 
 from bonfire.changes.source import Sink, SourceKind
 from bonfire.engine.commit import Commit, IndexProgress, Message
-from bonfire.engine.query import AppPlan, QueryIdentity
-from bonfire.engine.reads import Read
+from bonfire.engine.query import AppPlan, Plan, QueryIdentity
+from bonfire.engine.reads import Read, Wanted
 from bonfire.engine.visibility import Visibility
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Snapshot
@@ -49,6 +49,8 @@ class ScriptedReader:
 
     answer: Callable[[Read], Snapshot]
     bounds: list[int | Fault] = field(default_factory=list)
+    trouble: Exception | None = None
+    looks: int = 0
 
     async def read(self, read: Read) -> Snapshot:
         return self.answer(read)
@@ -59,7 +61,13 @@ class ScriptedReader:
             raise given
         return given
 
+    async def read_once(self, tenant: str, plan: Plan) -> Snapshot:
+        return self.answer(Read(0, tenant, [Wanted(0, QueryIdentity(tenant, "q", b"", ""), plan, 0)]))
+
     async def visibility(self) -> Visibility:
+        self.looks += 1
+        if self.trouble is not None:
+            raise self.trouble
         return EVERYTHING
 
 
@@ -256,3 +264,112 @@ async def test_a_commit_of_long_ago_is_not_waited_for(made: tuple[Hub, ScriptedS
     reader.bounds = [777]
     async with asyncio.timeout(0.5):
         assert await hub.position_of(1, new=False) == 777
+
+
+async def test_work_that_fails_is_told_and_goes_on(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    reader.trouble = RuntimeError("what nobody thought of")
+    hub.commit(Commit(200, 7, [Message("t", "Task", [])]))
+    await settled(lambda: hub.failing == ["look"])
+    reader.trouble = None
+    await settled(lambda: hub.failing == [])
+    assert hub.engine.counts["recent_commits"] == 0
+
+
+async def test_a_heartbeat_that_fails_is_told_and_goes_on(
+    made: tuple[Hub, ScriptedSource, ScriptedReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, _, _ = made
+    peer = Listener()
+    hub.join(peer, "t", "all")
+
+    def fail() -> None:
+        raise RuntimeError("what nobody thought of")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(hub.engine, "heartbeat", fail)
+        hub.watermark(150)
+        await settled(lambda: hub.failing == ["heartbeat"])
+    hub.watermark(160)
+    await settled(lambda: b"watermark" in peer.received)
+    assert hub.failing == []
+
+
+async def test_an_outage_is_no_failure_of_the_nodes_own(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    reader.trouble = Fault(FaultCode.unavailable, "away")
+    hub.commit(Commit(200, 7, [Message("t", "Task", [])]))
+    await settled(lambda: reader.looks > 0)
+    assert hub.failing == []
+
+
+async def test_an_engine_that_fails_at_a_read_is_told(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    reader.answer = lambda read: Snapshot(EVERYTHING, 100, [])
+    subscribe(hub, Listener())
+    await settled(lambda: hub.failing == ["read"])
+
+
+async def test_what_one_format_can_not_spell_costs_the_others_nothing(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, reader = made
+    reader.answer = lambda read: Snapshot(EVERYTHING, 100, [[Raw(b'{"n":123456789012345678901234567890}')]])
+    packed, plain = Listener(format=Format.msgpack), Listener()
+    for peer in (packed, plain):
+        subscribe(hub, peer)
+    await settled(lambda: b"subscribed" in plain.received)
+    assert (packed.cuts, plain.cuts, packed.received) == (1, 0, b"")
+
+
+async def test_who_is_held_for_too_long_is_cut_off(
+    made: tuple[Hub, ScriptedSource, ScriptedReader], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bonfire.sync.hub.HELD_TRANSITIONS", 5)
+    hub, _, reader = made
+    held = Listener()
+    subscribe(hub, held)
+    await settled(lambda: b"subscribed" in held.received)
+
+    def away(read: Read) -> Snapshot:
+        raise Fault(FaultCode.busy, "full")
+
+    reader.answer = away
+    (session,) = hub.engine.sessions()
+    hub.commit(Commit(200, 7, [Message("t", "Patient", [])]))
+    for number in range(10):
+        session.hold(300 + number, [])
+    await settled(lambda: held.cuts > 0)
+
+
+async def test_a_query_over_a_gap_is_read_again(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    calls: list[int] = []
+
+    def answer(read: Read) -> Snapshot:
+        calls.append(hub.engine.position)
+        if len(calls) == 1:
+            hub.down("cut")
+            hub.gap("cut")
+            hub.up(300)
+        return one_row(300)(read)
+
+    reader.answer = answer
+    _, position = await hub.read_once("t", PLAN)
+    assert (calls, position) == ([100, 300], 300)
+
+
+async def test_who_sends_a_mutation_again_is_not_forgotten_with_the_first(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    cut, back = Listener(), Listener()
+    hub.expect_index("t", "m", cut)
+    hub.expect_index("t", "m", back)
+    hub.forget_index("t", "m", cut)
+    progress = IndexProgress("m", "agentContext", "fresh")
+    hub.commit(Commit(200, 7, [Message("t", index=progress)]))
+    assert back.progress == [progress]
+    hub.forget_index("t", "m", back)
+    hub.commit(Commit(201, 8, [Message("t", index=progress)]))
+    assert back.progress == [progress]
