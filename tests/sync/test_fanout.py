@@ -1,12 +1,15 @@
 """Prebuilt frames are the bytes that a WebSocket library would have sent."""
 
+import asyncio
+from typing import Any
+
 import pytest
 from websockets.frames import Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import CLIENT, Protocol
 
 from bonfire.engine.frames import SharedFrame
-from bonfire.sync.fanout import check_uvicorn, frame_message, frames_together
+from bonfire.sync.fanout import MOST_BUFFERED, Flusher, Wire, check_uvicorn, frame_message, frames_together
 from bonfire_protocol.codec import Format, decode_down
 from bonfire_protocol.down import Transition, Watermark
 
@@ -34,3 +37,52 @@ def test_a_frame_is_encoded_and_framed_once() -> None:
 
 def test_uvicorn_is_one_that_we_know() -> None:
     check_uvicorn()
+
+
+class Transport:
+    """A transport whose peer does not read."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        self.taken += len(data)
+
+    def get_write_buffer_size(self) -> int:
+        return self.taken
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Unread:
+    """As much of a protocol as a wire needs."""
+
+    close_sent = False
+    disconnected = False
+
+    def __init__(self) -> None:
+        self.transport = Transport()
+
+
+async def test_who_asks_and_does_not_read_is_cut_off_within_the_tick() -> None:
+    protocol: Any = Unread()
+    wire = Wire(protocol, Flusher(asyncio.get_running_loop()))
+    chunk = bytes(8 * 1024 * 1024)
+    for _ in range(100):
+        wire.write(chunk)
+    assert protocol.transport.aborted
+    assert protocol.transport.taken <= 2 * MOST_BUFFERED
+
+
+async def test_one_result_of_any_size_leaves() -> None:
+    protocol: Any = Unread()
+    wire = Wire(protocol, Flusher(asyncio.get_running_loop()))
+    wire.write(bytes(MOST_BUFFERED + 1))
+    wire.flush()
+    assert not protocol.transport.aborted
+    assert protocol.transport.taken == MOST_BUFFERED + 1

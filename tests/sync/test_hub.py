@@ -373,3 +373,14 @@ async def test_who_sends_a_mutation_again_is_not_forgotten_with_the_first(
     hub.forget_index("t", "m", back)
     hub.commit(Commit(201, 8, [Message("t", index=progress)]))
     assert back.progress == [progress]
+
+
+async def test_a_client_is_not_served_by_a_node_that_is_behind(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, reader = made
+    reader.bounds = [10_000, 150, Fault(FaultCode.unavailable, "away")]
+    assert await hub.may_serve(200, timeout=0.01) is False, "the database has it, this node has not"
+    assert await hub.may_serve(200, timeout=0.01) is True, "the database has gone back"
+    assert await hub.may_serve(200, timeout=0.01) is True, "nothing can be shown meanwhile"
+    assert await hub.may_serve(100, timeout=5) is True

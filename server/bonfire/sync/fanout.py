@@ -20,6 +20,9 @@ from bonfire_protocol.codec import Format
 
 EXTENSION = "bonfire.wire"
 
+MOST_BUFFERED = 32 * 1024 * 1024
+"""Bytes that the kernel has not taken: who has so much to read already gets no more."""
+
 _OPCODE = {Format.json: 0x81, Format.msgpack: 0x82}
 
 
@@ -44,23 +47,32 @@ class Flusher:
 class Wire:
     """One connection's way out. `write` never waits; `buffered` tells how far behind the peer is."""
 
-    __slots__ = ("_flusher", "_pending", "_protocol")
+    __slots__ = ("_flusher", "_pending", "_protocol", "_size")
 
     def __init__(self, protocol: "LiveProtocol", flusher: Flusher) -> None:
         self._protocol = protocol
         self._flusher = flusher
         self._pending: list[bytes] = []
+        self._size = 0
 
     def write(self, framed: bytes) -> None:
         """Queue bytes in WebSocket framing; they leave at the end of this tick."""
         if not self._pending:
             self._flusher.add(self)
         self._pending.append(framed)
+        self._size += len(framed)
+        if self._size > MOST_BUFFERED:
+            self.flush()
 
     def flush(self) -> None:
         pending, self._pending = self._pending, []
+        self._size = 0
         protocol = self._protocol
         if not pending or protocol.close_sent or protocol.disconnected or protocol.transport.is_closing():
+            return
+        if self.buffered() > MOST_BUFFERED:
+            # It asks and asks, and does not read: what it asked for must not fill this node before the next heartbeat.
+            self.abort()
             return
         protocol.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
 

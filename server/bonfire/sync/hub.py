@@ -324,6 +324,19 @@ class Hub:
                     raise
                 await asyncio.sleep(random.uniform(0.05, 0.5))
 
+    async def may_serve(self, position: int, timeout: float) -> bool:
+        """Whether a client that has seen `position` may be served here: not while this node is behind the database.
+
+        If the database itself has no such position (it was put back from a backup), a fresh start is all there is;
+        and while it is away, there is nothing to show that could be older.
+        """
+        if position <= self.engine.position or await self.reach(position, timeout) or self.engine.is_down:
+            return True
+        try:
+            return await self.reader.bound() < position
+        except Fault:
+            return True
+
     async def reach(self, position: int, timeout: float) -> bool:
         """Wait until this node has come as far as `position`: a client that has seen it must not see less here."""
         loop = asyncio.get_running_loop()

@@ -228,10 +228,11 @@ class Connection:
         if self._live.draining:
             await self.close(CloseCode.draining, "this server is stopping")
             return False
-        if frame.position is not None:
-            # A client must not be shown an older state than the one it has seen elsewhere. If this node can't get
-            # there (a database put back from a backup has no such position), a fresh start is all there is.
-            await self._hub.reach(parse_position(frame.position), limits.catch_up_seconds)
+        seen = parse_position(frame.position) if frame.position is not None else 0
+        if not await self._hub.may_serve(seen, limits.catch_up_seconds):
+            # A client must not be shown an older state than the one it has seen elsewhere.
+            await self.close(CloseCode.overloaded, "this server is behind what was shown elsewhere")
+            return False
         self._principal = principal
         position = format_position(self._hub.engine.position)
         self.send(
