@@ -306,6 +306,9 @@ class World:
         if self.random.random() < 0.05:
             self.engine.postponed(outstanding.read.ticket)
             return
+        if self.random.random() < 0.01:
+            self.engine.failed(outstanding.read.ticket, Fault(FaultCode.bad_arguments, "it can never be done"))
+            return
         assert outstanding.taken is not None
         visibility, bound, state = outstanding.taken
         answers = [self.answer(wanted, state) for wanted in outstanding.read.wanted]

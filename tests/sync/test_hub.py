@@ -384,3 +384,19 @@ async def test_a_client_is_not_served_by_a_node_that_is_behind(
     assert await hub.may_serve(200, timeout=0.01) is True, "the database has gone back"
     assert await hub.may_serve(200, timeout=0.01) is True, "nothing can be shown meanwhile"
     assert await hub.may_serve(100, timeout=5) is True
+
+
+async def test_a_read_that_can_never_be_done_ends_its_queries(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    calls: list[int] = []
+
+    def answer(read: Read) -> Snapshot:
+        calls.append(read.ticket)
+        raise Fault(FaultCode.bad_arguments, "This is no tenant's name.")
+
+    reader.answer = answer
+    peer = Listener()
+    subscribe(hub, peer)
+    await settled(lambda: b"unsubscribed" in peer.received)
+    assert b"bad_arguments" in peer.received
+    assert (len(calls), hub.engine.counts["live_queries"]) == (1, 0)

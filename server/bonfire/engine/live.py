@@ -2,7 +2,7 @@
 
 The shell's whole conversation with it:
 - in: `join`, `leave`, `subscribe`, `unsubscribe`, `commit`, `watermark`, `heartbeat`, `down`, `gap`, `up`, and for each
-  read that it asked for `landed` or `postponed`;
+  read that it asked for `landed`, `postponed` or `failed`; `look` and `looked` around a read that is no live query's;
 - out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
   batch in one snapshot) and `awaited` (a position that the change stream should reach soon).
 
@@ -269,6 +269,12 @@ class LiveEngine:
     def postponed(self, ticket: int) -> None:
         """The read could not be done now; it is owed again."""
         self._reads.postponed(ticket)
+
+    def failed(self, ticket: int, fault: Fault) -> None:
+        """The read can never be done: its queries end."""
+        for query in self._reads.take(ticket):
+            if query in self._queries:
+                self._end(query, fault)
 
     def seen(self, visibility: Visibility) -> None:
         """A snapshot taken for its own sake, now and then, lets the history shrink when nobody reads."""

@@ -135,9 +135,15 @@ class Reads:
 
     def postponed(self, ticket: int) -> None:
         """The read could not be done now; its queries are owed again."""
+        self._give_back(self.take(ticket))
+
+    def take(self, ticket: int) -> list[LiveQuery]:
+        """The queries of a read that is over, without a landing."""
         reading = self._under_way.pop(ticket, None)
-        if reading is not None:
-            self._give_back(reading)
+        queries = reading.queries if reading is not None else []
+        for query in queries:
+            query.reading = None
+        return queries
 
     def ready(self, position: int) -> list[tuple[Landing, list[LiveQuery]]]:
         """Takes out the reads whose bound the stream has reached."""
@@ -167,7 +173,7 @@ class Reads:
         """What the reads under way saw can't be used: their queries are owed again."""
         self._looks.clear()
         for ticket, reading in list(self._under_way.items()):
-            self._give_back(reading)
+            self._give_back(reading.queries)
             reading.queries = []
             if reading.landing is not None:
                 del self._under_way[ticket]
@@ -179,8 +185,8 @@ class Reads:
         oldest_look, _ = next(iter(self._looks.values()), (now + 1, 0))
         return min(oldest_read, oldest_look)
 
-    def _give_back(self, reading: _Reading) -> None:
-        for query in reading.queries:
+    def _give_back(self, queries: list[LiveQuery]) -> None:
+        for query in queries:
             query.reading = None
             if query.held:
                 self.owe(query)

@@ -202,6 +202,9 @@ class Hub:
             async with asyncio.timeout(READ_TIMEOUT):
                 snapshot = await self.reader.read(read)
         except Exception as error:
+            if isinstance(error, Fault) and error.next == "stop":
+                engine.failed(read.ticket, error)
+                return
             # Whatever went wrong with the batch, its queries are owed still; a query's own fault is an answer instead.
             log.warning("a read of %d live queries is put off: %s", len(read.wanted), type(error).__name__)
             await asyncio.sleep(random.uniform(0.05, 0.5))
