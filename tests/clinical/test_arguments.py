@@ -90,8 +90,17 @@ def test_a_refusal_holds_no_value() -> None:
         assert "SECRET" not in f"{fault} {fault.field} {fault.expected} {fault.got}"
 
 
+def test_a_time_of_the_wrong_form_is_refused_with_the_form() -> None:
+    fault = refusal(b'{"patientId": "p1", "since": "soon"}')
+    assert (fault.field, fault.got) == ("since", "other text")
+    assert fault.expected is not None
+    assert fault.expected.startswith("a valid RFC3339 encoded date")
+
+
 def test_a_nul_character_is_refused_and_an_escaped_backslash_is_not() -> None:
-    assert "U+0000" in str(refusal(rb'{"patientId": "a\u0000b"}'))
+    fault = refusal(rb'{"kind": "x", "text": "a\u0000b"}')
+    assert "U+0000" in str(fault)
+    assert fault.field == "text"
     arguments: Any = decode(DECODER, rb'{"patientId": "a\\u0000b"}')
     assert arguments.patient_id == r"a\u0000b"
 

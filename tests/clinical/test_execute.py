@@ -134,6 +134,12 @@ async def test_wrong_calls_are_refused_by_name_and_field(counters: Clinic) -> No
     assert (refused.value.code, refused.value.field) == (FaultCode.bad_arguments, "by")
 
 
+async def test_an_id_that_can_not_be_stored_is_refused(counters: Clinic) -> None:
+    with pytest.raises(Fault) as refused:
+        await counters.outcome("counters.add", id="a\0b")
+    assert (refused.value.code, refused.value.field) == (FaultCode.bad_arguments, "id")
+
+
 async def test_indexes_are_off_pending_or_fresh(counters: Clinic) -> None:
     counters.indexes = {"semanticSearch": "off", "agentContext": "fresh"}
     outcome = await counters.outcome("counters.add")

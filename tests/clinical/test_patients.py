@@ -53,6 +53,12 @@ async def test_nobody_can_not_be_updated_and_a_bad_date_not_taken(clinic: Clinic
     assert (refused.value.code, refused.value.field) == (FaultCode.bad_arguments, "birthDate")
 
 
+async def test_a_blank_name_is_refused_by_its_argument(clinic: Clinic) -> None:
+    with pytest.raises(Fault) as refused:
+        await clinic.mutate("patients.create", {**ADA, "family": " "})
+    assert (refused.value.code, refused.value.field) == (FaultCode.bad_arguments, "family")
+
+
 @pytest.mark.parametrize(
     ("resource", "expected"),
     [

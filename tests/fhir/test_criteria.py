@@ -37,6 +37,10 @@ def test_anything_else_is_refused(query: str) -> None:
     assert refused.value.field == "Bundle.entry[0].request.ifNoneExist"
 
 
+def test_no_record_has_an_id_with_a_nul() -> None:
+    assert parse_query("Patient", "_id=a,b%00c").ids == (frozenset({"a"}),)
+
+
 def test_a_type_without_identifiers_is_found_by_id_only() -> None:
     with pytest.raises(Refusal):
         parse_query("Binary", "identifier=a|b")

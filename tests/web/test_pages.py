@@ -36,7 +36,7 @@ async def test_a_fingerprinted_file_may_be_kept_for_ever(client: httpx.AsyncClie
     assert "immutable" in answer.headers["cache-control"]
 
 
-@pytest.mark.parametrize("path", ["/assets/gone.js", "/favicon.ico", "/app.css"])
+@pytest.mark.parametrize("path", ["/assets/gone.js", "/favicon.ico", "/app.css", "/a%00b", f"/{'a' * 300}"])
 async def test_a_file_that_is_not_there_is_not_found(client: httpx.AsyncClient, path: str) -> None:
     assert (await client.get(path)).status_code == 404
 

@@ -86,12 +86,25 @@ def decode(decoder: msgspec.json.Decoder[Any], data: bytes) -> Struct:
     """The arguments in `data`; Fault bad_arguments that names the field, what was expected and what kind came."""
     if _NUL.search(data):
         # Postgres has no place for it in text or jsonb: refused here, where the client can be told so.
-        raise Fault(FaultCode.bad_arguments, "text can't hold the character U+0000", expected="other characters")
+        raise Fault(
+            FaultCode.bad_arguments,
+            "text can't hold the character U+0000",
+            field=_first_with_nul(data),
+            expected="other characters",
+        )
     try:
         arguments: Struct = decoder.decode(data)
     except (ValueError, RecursionError) as error:
         raise bad_arguments(error, decoder.type) from None
     return arguments
+
+
+def _first_with_nul(data: bytes) -> str | None:
+    try:
+        arguments = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except (ValueError, RecursionError):
+        return None
+    return next((name[:80] for name, value in arguments.items() if _NUL.search(bytes(value))), None)
 
 
 def canonical(arguments: Struct) -> bytes:

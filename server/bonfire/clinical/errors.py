@@ -38,6 +38,7 @@ class RegistrationError(ValueError):
 
 _MISSING = re.compile(r"Object missing required field `(?P<field>[^`]*)`")
 _UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
+_FORM = re.compile(r"Invalid (?P<form>RFC3339 encoded \w+|ISO8601 duration|UUID|decimal string|base64 encoded string)$")
 _EXPECTED = re.compile(r"Expected (?P<expected>.*?)(?:, got (?P<got>.*))?$", re.DOTALL)
 _MAX_FIELD = 80
 
@@ -60,6 +61,8 @@ def bad_arguments(error: Exception, arguments: type[msgspec.Struct]) -> Fault:
         return _refusal("there is no such argument", _join(path, found["field"]), expected, "an unknown field")
     if text.startswith(("Invalid enum value", "Invalid value")):
         return _refusal("the value is not one of those allowed", path, _allowed(arguments, path), "another value")
+    if found := _FORM.match(text):
+        return _refusal("the argument has the wrong form", path, f"a valid {found['form']}", "other text")
     if found := _EXPECTED.match(text):
         got = found["got"]
         return _refusal("the argument has the wrong type or size", path, found["expected"], got or "something else")

@@ -94,6 +94,8 @@ async def mutate(
     version_conflict, wrong_patient; too_large for a result over `max_value_bytes`; internal when the function fails;
     busy or unavailable when it may be sent again, with the same id.
     """
+    if "\0" in id:
+        raise Fault(FaultCode.bad_arguments, "an id can't hold the character U+0000", field="id")
     call = _Call(
         principal, id, mutation, args, patient, _version(version), _digest(principal, mutation, args, patient, version)
     )

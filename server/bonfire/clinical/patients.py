@@ -13,7 +13,7 @@ from bonfire.clinical.registry import Registry
 from bonfire_protocol.values import Json
 
 Gender = Literal["male", "female", "other", "unknown"]
-NamePart = Annotated[str, Meta(min_length=1, max_length=200)]
+NamePart = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"\S")]
 ContactPoint = Annotated[str, Meta(min_length=1, max_length=200)]
 
 MRN_SYSTEM = "urn:bonfire:mrn"

@@ -100,7 +100,8 @@ def parse_criteria(resource_type: str, pairs: Sequence[tuple[str, str]], *, plac
     for name, value in pairs:
         match name:
             case "_id":
-                ids.append(frozenset(_unescape(each) for each in _COMMA.split(value)))
+                # Postgres takes no NUL, and no record's id holds one.
+                ids.append(frozenset(_unescape(each) for each in _COMMA.split(value) if "\0" not in each))
             case "identifier" if "identifier" in resource_structures()[resource_type].properties:
                 identifiers.append(frozenset(_token(each, place) for each in _COMMA.split(value)))
             case _:

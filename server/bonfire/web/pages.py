@@ -32,8 +32,13 @@ def page_routes(folder: Path | None) -> list[Route]:
         raise FileNotFoundError(f"{entry} is missing: build the app first")
 
     async def page(request: Request) -> Response:
-        wanted = (root / request.path_params["path"]).resolve()
-        if wanted.is_relative_to(root) and wanted.is_file() and wanted != entry:
+        try:
+            wanted = (root / request.path_params["path"]).resolve()
+            found = wanted.is_relative_to(root) and wanted.is_file() and wanted != entry
+        except (OSError, ValueError):
+            # No file system has such a name: too long, or with a NUL in it.
+            return PlainTextResponse("not found\n", status_code=404)
+        if found:
             lasting = wanted.parent == root / "assets"
             cache = "public, max-age=31536000, immutable" if lasting else "no-cache"
             return FileResponse(wanted, headers={**_SECURITY, "Cache-Control": cache})
