@@ -8,6 +8,7 @@ from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.live import KEPT_SNAPSHOTS, LiveEngine
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.engine.reads import BATCH
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import DownFrame, Patch, Subscribed, Transition, Unsubscribed
@@ -167,3 +168,83 @@ def test_a_read_over_a_gap_reflects_nothing_that_is_known(engine: LiveEngine) ->
     engine.gap()
     engine.up(300)
     assert engine.looked(ticket, EVERYTHING) is None
+
+
+def test_behind_a_cut_nothing_of_before_is_applied(engine: LiveEngine) -> None:
+    """After a failover the same transaction ids may be given again: what was told before says nothing about them."""
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    read(engine, [])
+    engine.commit(change(200, row("lost", 1)))
+    engine.down("failover")
+    engine.gap()
+    engine.up(300)
+    engine.take_outgoing()
+    read(engine, [row("x", 5)], visibility=NOTHING_NEW)
+    patch, _ = told(engine, session)
+    assert isinstance(patch, Patch)
+    assert (patch.remove, [put.row for put in patch.put]) == (["lost"], [row("x", 5)])
+
+
+def test_a_query_that_changes_all_the_time_is_subscribed_all_the_same(engine: LiveEngine) -> None:
+    """Each read is behind by a commit when it comes back: the client waits at one place, and the next read meets it."""
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", APP)
+    shown: list[DownFrame] = []
+    for xid in (200, 300, 400):
+        wanted = engine.next_read()
+        assert wanted is not None
+        engine.commit(Commit(xid, xid, [Message("t", "S", [])]))
+        engine.landed(wanted.ticket, Visibility(xid, xid, frozenset()), xid - 1, [[Raw(b"1")]])
+        shown += told(engine, session)
+    assert [type(frame) for frame in shown[:2]] == [Subscribed, Transition]
+
+
+def test_a_rebuilt_read_model_is_read_afresh(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    read(engine, [row("x", 5)])
+    engine.take_outgoing()
+    engine.commit(Commit(200, 200, [Message(reset=["view"])]))
+    read(engine, [row("x", 5)], visibility=NOTHING_NEW)
+    assert told(engine, session) == [], "this read did not see the rebuild"
+    read(engine, [row("y", 6)])
+    patch, _ = told(engine, session)
+    assert isinstance(patch, Patch)
+    assert (patch.remove, [put.row for put in patch.put]) == (["x"], [row("y", 6)])
+
+
+def test_a_rebuild_of_another_read_model_costs_nothing(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    read(engine, [row("x", 5)])
+    engine.commit(Commit(200, 200, [Message(reset=["other"])]))
+    assert engine.next_read() is None
+
+
+def test_tenants_take_turns_at_reads_and_none_is_left_over(engine: LiveEngine) -> None:
+    for tenant, count in (("big", 2 * BATCH + 1), ("small", 1)):
+        session = engine.join(object(), tenant, "all")
+        for number in range(count):
+            engine.subscribe(session, f"s{number}", QueryIdentity(tenant, f"q{number}", b"{}", "all"), KEYED)
+    reads = []
+    while (wanted := engine.next_read()) is not None:
+        reads.append((wanted.tenant, len(wanted.wanted)))
+    assert reads == [("big", BATCH), ("small", 1), ("big", BATCH), ("big", 1)]
+
+
+def test_queries_of_one_session_are_read_together(engine: LiveEngine) -> None:
+    """Two results from two snapshots might never be true at one position in a storm."""
+    mine, others = engine.join(object(), "t", "all"), engine.join(object(), "t", "all")
+    one, two = APP, AppPlan((("S2", None),), "one", identified=False)
+    engine.subscribe(mine, "one", QueryIdentity("t", "one", b"{}", "all"), one)
+    for number in range(2 * BATCH):
+        engine.subscribe(others, f"s{number}", QueryIdentity("t", f"q{number}", b"{}", "all"), one)
+    engine.subscribe(mine, "two", QueryIdentity("t", "two", b"{}", "all"), two)
+    while (wanted := engine.next_read()) is not None:
+        engine.landed(wanted.ticket, EVERYTHING, 100, [[Raw(b"1")] for _ in wanted.wanted])
+    engine.commit(Commit(200, 200, [Message("t", "S", []), Message("t", "S2", [])]))
+    together = []
+    while (wanted := engine.next_read()) is not None:
+        together.append({"one", "two"} & {each.identity.name for each in wanted.wanted})
+    assert {"one", "two"} in together

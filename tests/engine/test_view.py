@@ -103,3 +103,25 @@ def test_a_row_behind_the_window_is_no_change() -> None:
     rows = [row_json({"id": f"r{n}", "n": 100 - n, "name": None}) for n in range(5)]
     window = Window(Ordering(ORDER), 2, rows, complete=True)
     assert not window.apply([RowChange("k", "r4", None, row_json({"id": "r4", "n": 1, "name": "x"}))])
+
+
+def test_a_window_that_shrinks_to_all_there_is_does_not_say_that_there_is_more() -> None:
+    limit = 2
+    asked = limit + slack(limit) + 1
+    rows = [row_json({"id": f"r{n:02}", "n": 100 - n, "name": None}) for n in range(asked)]
+    window = Window(Ordering(ORDER), limit, rows, complete=False)
+    for n in range(asked - limit):
+        assert window.more
+        assert not window.short
+        window.apply([RowChange("k", f"r{n:02}", None, Raw(b"null"))])
+    assert window.short, "whether there are others behind these is not known: they must be read"
+
+
+def test_a_row_behind_what_is_held_is_not_taken_for_the_next_one() -> None:
+    rows = [row_json({"id": f"r{n:02}", "n": 100 - n, "name": None}) for n in range(1 + slack(1) + 1)]
+    window = Window(Ordering(ORDER), 1, rows, complete=False)
+    window.apply([RowChange("k", "last", None, row_json({"id": "last", "n": 0, "name": None}))])
+    for n in range(len(rows) - 1):
+        window.apply([RowChange("k", f"r{n:02}", None, Raw(b"null"))])
+    assert window.short
+    assert [row_id for row_id, _ in window.shown()] == [f"r{len(rows) - 1:02}"]

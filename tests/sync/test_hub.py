@@ -9,8 +9,8 @@ import pytest
 from msgspec import Raw
 
 from bonfire.changes.source import Sink, SourceKind
-from bonfire.engine.commit import Commit, IndexProgress, Message
-from bonfire.engine.query import AppPlan, Plan, QueryIdentity
+from bonfire.engine.commit import Commit, IndexProgress, Message, RowChange, ViewChange
+from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import Read, Wanted
 from bonfire.engine.visibility import Visibility
 from bonfire.sync.hub import Hub
@@ -400,3 +400,17 @@ async def test_a_read_that_can_never_be_done_ends_its_queries(made: tuple[Hub, S
     await settled(lambda: b"unsubscribed" in peer.received)
     assert b"bad_arguments" in peer.received
     assert (len(calls), hub.engine.counts["live_queries"]) == (1, 0)
+
+
+async def test_a_commit_is_shown_at_once(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, reader = made
+    reader.answer = lambda read: Snapshot(EVERYTHING, 100, [[] for _ in read.wanted])
+    peer = Listener()
+    session = hub.join(peer, "t", "all")
+    keyed = KeyedPlan("view", "a", 3, (("n", False),))
+    hub.engine.subscribe(session, "k", QueryIdentity("t", "k", b"{}", "all"), keyed)
+    hub.pump()
+    await settled(lambda: b"subscribed" in peer.received)
+    rows = [RowChange("a", "r", None, Raw(b'{"id":"r","n":1}'))]
+    hub.commit(Commit(200, 7, [Message("t", "V", [], [ViewChange("view", rows)])]))
+    assert b'"patch"' in peer.received

@@ -99,21 +99,20 @@ class Reads:
         tenant, owed = next(iter(self._owed.items()))
         del self._owed[tenant]
         batch: dict[LiveQuery, None] = {}
-        frontier = [next(iter(owed))]
         reached: set[Session] = set()
-        while frontier and len(batch) < BATCH:
-            query = frontier.pop()
-            if query in batch or query not in owed:
-                continue
-            batch[query] = None
-            for session in query.subscribers:
-                if session not in reached:
-                    reached.add(session)
-                    frontier.extend(other for other in session.blocking if other not in batch)
-        for query in owed:
+        for seed in owed:
+            frontier = [seed]
+            while frontier and len(batch) < BATCH:
+                query = frontier.pop()
+                if query in batch or query not in owed:
+                    continue
+                batch[query] = None
+                for session in query.subscribers:
+                    if session not in reached:
+                        reached.add(session)
+                        frontier.extend(other for other in session.blocking if other not in batch)
             if len(batch) >= BATCH:
                 break
-            batch[query] = None
         self._tickets += 1
         for query in batch:
             del owed[query]
