@@ -1,5 +1,6 @@
 """Loading synthetic patients: all of them, quickly, once."""
 
+import asyncio
 from datetime import UTC, date, datetime
 from time import perf_counter
 
@@ -31,6 +32,11 @@ async def test_a_clinic_is_loaded_into_an_empty_tenant_in_seconds_and_only_once(
         assert await conn.fetchval("select count(*) from patient") == 0
     async with database.owner() as conn:
         assert await check(conn, models) == []
+
+
+async def test_two_servers_that_start_at_once_load_once(database: Database) -> None:
+    done = await asyncio.gather(*(load_demo(database, "north", NOW) for _ in range(2)))
+    assert sorted(done) == [False, True]
 
 
 async def test_a_load_is_all_or_nothing(database: Database) -> None:
