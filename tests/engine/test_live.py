@@ -248,3 +248,20 @@ def test_queries_of_one_session_are_read_together(engine: LiveEngine) -> None:
     while (wanted := engine.next_read()) is not None:
         together.append({"one", "two"} & {each.identity.name for each in wanted.wanted})
     assert {"one", "two"} in together
+
+
+def test_a_read_that_later_commits_have_emptied_is_done_again(engine: LiveEngine) -> None:
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "s", KEYED)
+    wanted = engine.next_read()
+    assert wanted is not None
+    asked = wanted.wanted[0].rows
+    rows = [row(f"r{number:02}", number) for number in range(asked)]
+    gone = [RowChange("a", f"r{number:02}", None, Raw(b"null")) for number in range(asked)]
+    engine.commit(Commit(200, 200, [Message("t", "V", [], [ViewChange("view", gone)])]))
+    engine.landed(wanted.ticket, NOTHING_NEW, 200, [rows])
+    assert told(engine, session) == [], "what stands behind those rows nobody knows"
+    read(engine, [row("next", 99)])
+    subscribed, _ = told(engine, session)
+    assert isinstance(subscribed, Subscribed)
+    assert subscribed.rows == [row("next", 99)]
