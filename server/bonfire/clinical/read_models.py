@@ -447,7 +447,7 @@ patients_model = ReadModel(
 
 drafts_by_patient = ReadModel(
     name="draftsByPatient",
-    description="What a user is writing about a patient, the last saved first.",
+    description="What a user is writing about a patient.",
     columns={
         "owner": "text",
         "patientId": "text",
@@ -474,7 +474,7 @@ drafts_by_patient = ReadModel(
         ),
     ),
     key=("owner", "patientId"),
-    order=(desc("updatedAt"),),
+    # In no order of time: an index over what changes at every keystroke would grow at every keystroke.
 )
 
 READ_MODELS: tuple[ReadModel, ...] = (

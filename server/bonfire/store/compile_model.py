@@ -113,6 +113,11 @@ def in_scope(source: Source) -> str:
     return "true" if source.collection is None else f"r.collection = {quote_literal(source.collection)}"
 
 
+def nulls(model: ReadModel) -> dict[str, str]:
+    """A null of each column's type."""
+    return {name: f"null::{_TYPES[kind]}" for name, kind in model.columns.items()}
+
+
 def projection(model: ReadModel, source: Source, rows: str) -> str:
     """The model's rows for the source rows in `rows` (a table, or a table's alias of that shape), with `keep`."""
     ordered = {term.column for term in (*model.order, *model.latest_order)} - {*model.key, *model.latest_by}
@@ -124,7 +129,10 @@ def projection(model: ReadModel, source: Source, rows: str) -> str:
         scope="" if source.collection is None else f" where {in_scope(source)}",
         kept=_kept(model),
         raw="".join(
-            f",\n    ({_expression(source, name)}\n    )::{_TYPES[kind]}{_collation(kind)} as {column(name)}"
+            f",\n    case when r.belongs then ({source.select[name]}\n    )::{_TYPES[kind]} end{_collation(kind)}"
+            f" as {column(name)}"
+            if name in source.select
+            else f",\n    null::{_TYPES[kind]}{_collation(kind)} as {column(name)}"
             for name, kind in model.columns.items()
         ),
         checked="".join(
@@ -198,7 +206,9 @@ def differs(model: ReadModel, one: str, other: str) -> str:
 def create_table(model: ReadModel, name: str) -> str:
     """The table `name` for the model's rows."""
     columns = "".join(f", {column(name)} {_TYPES[kind]}{_collation(kind)}" for name, kind in model.columns.items())
-    return render("table", build=name, columns=columns)
+    # App state is saved again and again: with room on its page a row stays there, and the page cleans itself.
+    fill = "50" if all(source.table == APP_STATE for source in model.sources) else "90"
+    return render("table", build=name, columns=columns, fill=fill)
 
 
 def drop_tables(model_name: str) -> str:
@@ -280,10 +290,6 @@ def fingerprint(model: ReadModel) -> str:
         [[term.column, term.descending] for term in model.latest_order],
     ]
     return hashlib.sha256(json.dumps(declared).encode()).hexdigest()
-
-
-def _expression(source: Source, name: str) -> str:
-    return source.select.get(name, "null")
 
 
 def _collation(kind: ColumnType) -> str:

@@ -6,8 +6,9 @@ A function has a path for statements of one row (plans kept for the session, no 
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal
 
 from bonfire.store.compile_model import (
     SETTINGS,
@@ -19,6 +20,7 @@ from bonfire.store.compile_model import (
     group_id,
     in_scope,
     key_text,
+    nulls,
     order_terms,
     projection,
     render,
@@ -90,29 +92,46 @@ def _trigger(written: str, event: Event, function: str, arguments: str) -> str:
 
 
 def _function(written: str, models: list[ReadModel], event: Event) -> str:
-    changes = [
-        change
-        for model in models
-        for source in model.sources
-        if source.table == written
-        for change in [_Change(model, source, event)]
-    ]
-    rows = ["new_rows"] if event == "insert" else ["old_rows"] if event == "delete" else ["new_rows", "old_rows"]
-    patient = "r.patient" if written == APP_STATE else f"bonfire.patient_of({quote_literal(written)}, r.id, r.resource)"
-    name = f"'{APP_STATE}/' || r.collection" if written == APP_STATE else f"text {quote_literal(written)}"
-    touched = [render("touch_rows", source=name, patient=patient, rows=each) for each in rows]
+    changes = [_Change(model, source, event) for model in models for source in model.sources if source.table == written]
+    # What a row must satisfy to be of interest to a model; several models often ask the same.
+    conditions = list(dict.fromkeys(change.condition for change in changes if change.condition is not None))
+    belongs = {condition: f"belongs_{place}" for place, condition in enumerate(conditions)}
     most_groups = max((len(model.latest_by) for model in models), default=0)
+    variables = [f"{name} boolean" for name in belongs.values()]
+    variables += [f"group_values_{place} text[]" for place in range(most_groups)]
+    one = []
+    for change in changes:
+        step = change.one()
+        if change.condition is not None:
+            step = render("if_belongs", variable=belongs[change.condition], step=step)
+        one.append(step)
     return render(
         "trigger_function",
         function=_function_name(written, event),
         settings="".join(f" set {assignment}" for assignment in assignments(SETTINGS)),
-        group_variables="".join(f"\n  group_values_{place} text[];" for place in range(most_groups)),
-        rows=rows[0],
+        variables="".join(f"\n  {variable};" for variable in variables),
+        rows="old_rows" if event == "delete" else "new_rows",
         source=quote_literal(written),
         fingerprint=quote_literal(_UNKNOWN),
-        touch=render("touch", rows="\nunion all\n".join(touched)),
-        one="\n".join(change.one() for change in changes),
+        belongs="".join(f", {name}" for name in belongs.values()),
+        touch_one=_touch(written, event, belongs),
+        touch_many=_touch(written, event, {}),
+        one="\n".join(one),
         many="\n".join(change.many() for change in changes),
+    )
+
+
+def _touch(written: str, event: Event, belongs: Mapping[str, str]) -> str:
+    """Whose records a statement wrote, and whether a row belongs, or did, to what each condition is for."""
+    name = f"'{APP_STATE}/' || r.collection" if written == APP_STATE else f"text {quote_literal(written)}"
+    patient = "r.patient" if written == APP_STATE else f"bonfire.patient_of({quote_literal(written)}, r.id, r.resource)"
+    tables = {"insert": ["new_rows"], "update": ["new_rows", "old_rows"], "delete": ["old_rows"]}[event]
+    conditions = "".join(f", ({condition}) is true as {variable}" for condition, variable in belongs.items())
+    rows = [render("touch_rows", source=name, patient=patient, rows=table, belongs=conditions) for table in tables]
+    return render(
+        "touch",
+        rows="\nunion all\n".join(rows),
+        belongs="".join(f", bool_or(r.{variable}) as {variable}" for variable in belongs.values()),
     )
 
 
@@ -124,165 +143,204 @@ class _Change:
     source: Source
     event: Event
 
+    @property
+    def condition(self) -> str | None:
+        """Which rows the model takes notice of; None for all."""
+        scope = None if self.source.collection is None else in_scope(self.source)
+        where = None if self.source.where == "true" else f"({self.source.where}\n)"
+        return " and ".join(filter(None, (scope, where))) or None
+
     def one(self) -> str:
         """The PL/pgSQL for a statement of one row."""
-        if self.model.latest_by:
-            return self._candidates(many=False) + self._grouped(many=False)
-        match self.event:
-            case "insert":
-                return self._told("one_insert", render("insert_one", insert=self._insert(), line=self._line("t")))
-            case "update":
-                return self._told("one", render("change_one", change=self._change(), line=_change_line(self.model)))
-            case "delete":
-                return self._told("one", render("delete_one", delete=self._delete(), line=_gone_line(self.model)))
-            case _:
-                assert_never(self.event)
+        return self._one() + render("told_one", head=self._head, name=self._name)
 
     def many(self) -> str:
         """The PL/pgSQL for a statement of more rows."""
         if self.model.latest_by:
-            return self._candidates(many=True) + self._grouped(many=True)
-        match self.event:
-            case "insert":
-                return self._told("many", render("insert_many", insert=self._insert(), line=self._line("t")))
-            case "update":
-                return self._told("many", render("change_many", change=self._change(), line=_change_line(self.model)))
-            case "delete":
-                return self._told("many", render("delete_many", delete=self._delete(), line=_gone_line(self.model)))
-            case _:
-                assert_never(self.event)
+            return self._latest_many()
+        if self.event == "insert":
+            return self._told_many(render("insert_many", insert=self._insert(), line=self._line("t", "null")))
+        return self._told_many(self._change_many(self._rows()))
 
-    def _told(self, template: str, statement: str, arguments: str = "") -> str:
-        name = self.model.name
-        parts = {"statement": statement, "head": f"""'{{"view":"{name}","rows":['""", "name": f"text '{name}'"}
-        if template != "one":
-            parts["reset"] = f"""'{{"reset":["{name}"]}}'"""
-        if template == "many":
-            parts["arguments"] = arguments
-        return render(template, **parts)
+    def _one(self) -> str:
+        if self.model.latest_by:
+            return self._latest_one()
+        if self.event == "insert":
+            insert = self._insert()
+            return render("insert_one", insert=insert, line=self._line("t", "null"), reset=self._reset)
+        return self._change_one(self._rows(), "the_row")
 
-    def _line(self, row: str) -> str:
-        """The message's entry of a row that is new under its key."""
-        key = f"to_json({key_text(self.model, row)})"
-        return f"'[' || {key} || ',' || to_json({row}.id) || ',null,' || {row_json(self.model, row)} || ']'"
+    # ---- what is told ---------------------------------------------------------------------------------------
+
+    @property
+    def _name(self) -> str:
+        return f"text {quote_literal(self.model.name)}"
+
+    @property
+    def _head(self) -> str:
+        return f"""'{{"view":"{self.model.name}","rows":['"""
+
+    @property
+    def _reset(self) -> str:
+        return f"""'{{"reset":["{self.model.name}"]}}'"""
+
+    def _line(self, row: str, old_key: str) -> str:
+        """The message's entry of a row that is under its key now, and was under `old_key` (SQL)."""
+        key = key_text(self.model, row)
+        moved = "'null'" if old_key == "null" else f"coalesce(to_json(nullif({old_key}, {key}))::text, 'null')"
+        return (
+            f"'[' || to_json({key}) || ',' || to_json({row}.id) || ',' || {moved} || ','"
+            f" || {row_json(self.model, row)} || ']'"
+        )
+
+    def _gone(self, row: str) -> str:
+        """The message's entry of a row that has left its key."""
+        return f"'[' || to_json({row}.old_key) || ',' || to_json({row}.id) || ',null,null]'"
+
+    def _told_many(self, statement: str, arguments: str = "") -> str:
+        return render(
+            "told_many",
+            statement=statement,
+            arguments=arguments,
+            head=self._head,
+            name=self._name,
+            reset=self._reset,
+        )
+
+    # ---- rows put in and taken out --------------------------------------------------------------------------
+
+    def _rows(self) -> str:
+        """What the written rows are now, as a projection gives them."""
+        if self.event != "delete":
+            return projection(self.model, self.source, "new_rows")
+        app_state = self.source.table == APP_STATE
+        again = f"s.tenant = o.tenant and s.id = o.source_id{' and s.collection = o.collection' if app_state else ''}"
+        same = render("again", table=source_table(self.source), row=again)
+        return render(
+            "deleted",
+            columns="".join(f", {value} as {column(name)}" for name, value in nulls(self.model).items()),
+            id=source_id(self.model, self.source),
+            source_key=f", r.id as source_id{', r.collection' if app_state else ''}",
+            scope=in_scope(self.source),
+            projection=projection(self.model, self.source, same),
+        )
 
     def _insert(self) -> str:
         return render(
             "insert",
             table=table(self.model),
             columns=column_list(self.model),
-            projection=projection(self.model, self.source, "new_rows"),
-            assignments=_updates(self.model),
+            projection=self._rows(),
+            updates=_updates(self.model),
         )
 
-    def _change(self) -> str:
-        return _change(self.model, table(self.model), projection(self.model, self.source, "new_rows"))
+    def _change_one(self, rows: str, variable: str, *, more: bool = False) -> str:
+        """Bring the model's table to the one row in `rows`, and say what has changed: in `view_rows`, or, where there
+        is `more` than one such change, at the end of it."""
+        line, gone = self._line("t", f"{variable}.old_key"), self._gone(variable)
+        if more:
+            line, gone = (f"concat_ws(',', view_rows, {entry})" for entry in (line, gone))
+        return render(
+            "change_one",
+            **_change_parts(self.model, table(self.model), rows),
+            variable=variable,
+            before="view_rows" if more else "null",
+            values=column_list(self.model, variable),
+            returning=f"\n        returning {line} into view_rows",
+            gone=f"\n        view_rows := {gone};",
+            then="",
+        )
 
-    def _delete(self) -> str:
-        return _delete(self.model, self.source, table(self.model))
+    def _change_many(self, rows: str) -> str:
+        change = render("change", **_change_parts(self.model, table(self.model), rows))
+        line = f"case when d.keep then {self._line('d', 'd.old_key')} else {self._gone('d')} end"
+        return render("change_many", change=change, line=line)
 
-    def _candidates(self, *, many: bool) -> str:
-        """First step of a latest-per-key model: keep its candidates, lock and name the groups that this touched."""
+    # ---- the latest of each group ---------------------------------------------------------------------------
+
+    def _latest_one(self) -> str:
+        """Keep the candidate; then put the first candidate of each group that it touches where it differs."""
         model = self.model
         places = list(enumerate(model.latest_by))
-        if self.event == "delete":
-            deleted = _delete(model, self.source, candidates(model))
-            with_rows = f"with gone as (\n{deleted}\n    returning {column_list(model, 't')}\n), "
-            rows = render(
-                "deleted_groups",
-                group=group_id(model, "t"),
-                values="".join(f", t.{column(name)} as value_{place}" for place, name in places),
-            )
-        else:
-            with_rows = _change(model, candidates(model), projection(model, self.source, "new_rows")) + ", "
-            rows = render(
-                "changed_groups",
-                new_group=group_id(model, "d"),
-                new_values="".join(f", d.{column(name)} as value_{place}" for place, name in places),
-                old_group="d.old_group",
-                old_values="".join(f", d.old_value_{place}" for place, _ in places),
-            )
-        values = "".join(f", array_agg(value_{place})" for place, _ in places)
-        variables = ", ".join(_group_variables(model))
-        template = "groups_many" if many else "groups_one"
-        groups = render("groups", rows=rows, name=quote_literal(model.name))
-        return render(template, groups=with_rows + groups, values=values, variables=variables)
+        groups = render(
+            "groups_of_row",
+            new_values="".join(f", the_row.{column(name)} as value_{place}" for place, name in places),
+            old_values="".join(f", the_row.old_value_{place}" for place, _ in places),
+        )
+        values = "".join(f", the_group.value_{place}" for place, _ in places)
+        latest = self._latest_of(f"(values (the_group.tenant, the_group.id{values}))")
+        parts = _change_parts(model, candidates(model), self._rows())
+        parts["old_group"] += f", {group_id(model, 'p')} as new_group"
+        return render(
+            "change_one",
+            **parts,
+            variable="the_row",
+            before="null",
+            values=column_list(model, "the_row"),
+            returning="",
+            gone="",
+            then="\n"
+            + render(
+                "groups_one",
+                name=quote_literal(model.name),
+                groups=groups,
+                step=self._change_one(latest, "latest_row", more=True),
+            ),
+        )
 
-    def _grouped(self, *, many: bool) -> str:
-        """Second step: the first candidate of each touched group, put where it differs."""
+    def _latest_many(self) -> str:
+        """The same for many candidates."""
         model = self.model
-        variables = _group_variables(model)
-        arrays = [f"${place}::text[]" for place, _ in enumerate(variables, 1)] if many else variables
-        rows = render(
+        places = list(enumerate(model.latest_by))
+        variables = ["group_tenants", "group_ids", *(f"group_values_{place}" for place, _ in places)]
+        arrays = ", ".join(f"${place}::text[]" for place, _ in enumerate(variables, 1))
+        step = self._told_many(
+            self._change_many(self._latest_of(f"unnest({arrays})")), arguments=f" using {', '.join(variables)}"
+        )
+        return render(
+            "groups_many",
+            change=render("change", **_change_parts(model, candidates(model), self._rows())),
+            new_group=group_id(model, "d"),
+            new_values="".join(f", d.{column(name)} as value_{place}" for place, name in places),
+            old_values="".join(f", d.old_value_{place}" for place, _ in places),
+            name=quote_literal(model.name),
+            arrays="".join(f", array_agg(value_{place})" for place, _ in places),
+            variables=", ".join(variables),
+            step=step,
+        )
+
+    def _latest_of(self, groups: str) -> str:
+        """The first candidate of each of `groups`: rows of tenant, id and the group's values."""
+        model = self.model
+        places = list(enumerate(model.latest_by))
+        return render(
             "latest_of_groups",
-            arrays=", ".join(arrays),
-            names="".join(f", value_{place}" for place, _ in enumerate(model.latest_by)),
+            groups=groups,
+            names="".join(f", value_{place}" for place, _ in places),
             columns="".join(f", c.{column(name)}" for name in model.columns),
             candidates=candidates(model),
-            matches="".join(f" and c.{column(name)} = g.value_{place}" for place, name in enumerate(model.latest_by)),
+            matches="".join(f" and c.{column(name)} = g.value_{place}" for place, name in places),
             order=order_terms(model.latest_order, "c"),
         )
-        change = _change(model, table(model), rows)
-        line = _change_line(model)
-        if many:
-            statement = render("change_many", change=change, line=line)
-            step = self._told("many", statement, arguments=f" using {', '.join(variables)}")
-        else:
-            step = self._told("one", render("change_one_of_many", change=change, line=line))
-        return render("if_grouped", step=step)
 
 
-def _change(model: ReadModel, name: str, rows: str) -> str:
-    """The statement's start that brings table `name` to `rows`; its `d` is what differs."""
+def _change_parts(model: ReadModel, name: str, rows: str) -> dict[str, str]:
+    """What both ways of bringing table `name` to `rows` are made of."""
+    old_group = ""
     if model.latest_by:
         old_group = f", {group_id(model, 't')} as old_group" + "".join(
             f", t.{column(value)} as old_value_{place}" for place, value in enumerate(model.latest_by)
         )
-    else:
-        old_group = ""
-    return render(
-        "change",
-        table=name,
-        columns=column_list(model),
-        projection=rows,
-        assignments=_updates(model),
-        old_key=key_text(model, "t"),
-        old_group=old_group,
-        differs=differs(model, "p", "t"),
-    )
-
-
-def _change_line(model: ReadModel) -> str:
-    """The message's entry of a row in `d`."""
-    key = key_text(model, "d")
-    return (
-        f"'[' || to_json(case when d.keep then {key} else d.old_key end) || ',' || to_json(d.id) || ','"
-        f" || coalesce(to_json(case when d.keep and d.old_key <> {key} then d.old_key end)::text, 'null') || ','"
-        f" || case when d.keep then {row_json(model, 'd')} else 'null' end || ']'"
-    )
-
-
-def _delete(model: ReadModel, source: Source, name: str) -> str:
-    app_state = source.table == APP_STATE
-    again = f"s.tenant = o.tenant and s.id = o.source_id{' and s.collection = o.collection' if app_state else ''}"
-    return render(
-        "delete",
-        table=name,
-        id=source_id(model, source),
-        source_key=f", r.id as source_id{', r.collection' if app_state else ''}",
-        scope=f" where {in_scope(source)}",
-        projection=projection(model, source, render("again", table=source_table(source), row=again)),
-    )
-
-
-def _gone_line(model: ReadModel) -> str:
-    """The message's entry of a deleted row `t`."""
-    return f"'[' || to_json({key_text(model, 't')}) || ',' || to_json(t.id) || ',null,null]'"
+    return {
+        "table": name,
+        "columns": column_list(model),
+        "projection": rows,
+        "updates": _updates(model),
+        "old_key": key_text(model, "t"),
+        "old_group": old_group,
+        "differs": differs(model, "p", "t"),
+    }
 
 
 def _updates(model: ReadModel) -> str:
     return ", ".join(f"{column(name)} = excluded.{column(name)}" for name in model.columns)
-
-
-def _group_variables(model: ReadModel) -> list[str]:
-    return ["group_tenants", "group_ids", *(f"group_values_{place}" for place, _ in enumerate(model.latest_by))]

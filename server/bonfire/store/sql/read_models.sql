@@ -1,9 +1,14 @@
--- projection: the rows that a source gives a model, whether they belong or not (`keep`); `offset 0` keeps each expression to one evaluation.
+-- projection: the rows that a source gives a model, whether they belong or not (`keep`). `offset 0` keeps each expression to
+-- one evaluation, and those of rows that do not belong to none.
 select q.tenant, q.id, {{kept}} as keep{{checked}}
 from (
-  select r.tenant, {{id}} as id, ({{where}}
-  ) is true as belongs{{raw}}
-  from {{rows}} r{{scope}}
+  select r.tenant, {{id}} as id, r.belongs{{raw}}
+  from (
+    select r.*, ({{where}}
+    ) is true as belongs
+    from {{rows}} r{{scope}}
+    offset 0
+  ) r
   offset 0
 ) q
 
@@ -18,7 +23,7 @@ select true as keep, {{columns}} from {{table}}
 
 -- table: a model's table, still without indexes.
 create table {{build}} (tenant text collate "C" not null, id text collate "C" not null{{columns}})
-with (fillfactor = 90)
+with (fillfactor = {{fill}})
 
 -- fill: the rows that belong, from one source.
 insert into {{table}} ({{columns}}) select {{columns}} from ({{projection}}) p where p.keep
