@@ -70,7 +70,7 @@ export interface Draft {
   readonly updatedAt: string;
 }
 
-/** What a user is writing about a patient, the last saved first. */
+/** What a user is writing about a patient. */
 export interface DraftsByPatientRow {
   readonly id: string;
   readonly owner: string;
@@ -467,7 +467,7 @@ export const api = {
      */
     discard: mutation<DraftsDiscardArgs, boolean>("drafts.discard"),
     /**
-     * What a user is writing about a patient, the last saved first.
+     * What a user is writing about a patient.
      *
      * Shows the read model `draftsByPatient`.
      */

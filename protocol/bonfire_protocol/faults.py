@@ -36,6 +36,7 @@ class FaultCode(StrEnum):
 
 _NEXT: dict[FaultCode, Next] = {
     FaultCode.busy: "retry",
+    FaultCode.too_many: "retry",
     FaultCode.unavailable: "retry",
     FaultCode.version_conflict: "resync",
     FaultCode.wrong_patient: "resync",

@@ -34,7 +34,8 @@ from bonfire_protocol.values import Json
 
 NoteKind = Literal["progress", "history", "consult", "discharge", "telephone"]
 NoteStatus = Literal["draft", "signed", "amended", "superseded", "enteredInError"]
-NoteText = Annotated[str, Meta(min_length=1, max_length=200_000)]
+NoteText = Annotated[str, Meta(min_length=1, max_length=200_000, pattern=r"\S")]
+"""A note's words: of blanks alone there is no note."""
 NoteTitle = Annotated[str, Meta(min_length=1, max_length=200)]
 
 KINDS: dict[NoteKind, tuple[str, str]] = {
