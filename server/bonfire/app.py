@@ -93,7 +93,13 @@ async def start_node(
             settings.change_source, url=url, timing=Timing(heartbeat=settings.heartbeat_ms / 2000)
         )
         reader = Reader(database, bound_sql(source.kind), _now)
-        hub = Hub(source, reader, heartbeat=settings.heartbeat_ms / 1000, wake_lanes=worker.wake)
+        hub = Hub(
+            source,
+            reader,
+            heartbeat=settings.heartbeat_ms / 1000,
+            wake_lanes=worker.wake,
+            lane_sources=indexes.sources,
+        )
         await hub.start()
         stack.push_async_callback(hub.stop)
         working = asyncio.create_task(worker.run())

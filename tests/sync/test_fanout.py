@@ -12,6 +12,7 @@ from bonfire.engine.frames import SharedFrame
 from bonfire.sync.fanout import MOST_BUFFERED, Flusher, Wire, check_uvicorn, frame_message, frames_together
 from bonfire_protocol.codec import Format, decode_down
 from bonfire_protocol.down import Transition, Watermark
+from support.wires import Socket
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536, 70000])
@@ -83,6 +84,30 @@ async def test_one_result_of_any_size_leaves() -> None:
     protocol: Any = Unread()
     wire = Wire(protocol, Flusher(asyncio.get_running_loop()))
     wire.write(bytes(MOST_BUFFERED + 1))
-    wire.flush()
+    wire.flusher.flush()
     assert not protocol.transport.aborted
     assert protocol.transport.taken == MOST_BUFFERED + 1
+
+
+async def test_a_tick_with_one_batch_writes_it_to_all_and_with_several_joins_them_in_order() -> None:
+    flusher = Flusher(asyncio.get_running_loop())
+    protocols: list[Any] = [Socket() for _ in range(3)]
+    first, second, third = (Wire(protocol, flusher) for protocol in protocols)
+    flusher.queue(b"a", [first, second])
+    flusher.flush()
+    second.write(b"b")
+    flusher.queue(b"c", [second, third])
+    third.write(b"d")
+    await asyncio.sleep(0)
+    assert [protocol.written for protocol in protocols] == [[b"a"], [b"a", b"bc"], [b"cd"]]
+
+
+async def test_a_connection_that_is_closing_gets_nothing_more() -> None:
+    flusher = Flusher(asyncio.get_running_loop())
+    protocols: list[Any] = [Socket(), Socket()]
+    wires = [Wire(protocol, flusher) for protocol in protocols]
+    protocols[0].close_sent = True
+    flusher.queue(b"a", wires)
+    wires[0].write(b"b")
+    await asyncio.sleep(0)
+    assert [protocol.written for protocol in protocols] == [[], [b"a"]]

@@ -17,6 +17,7 @@ from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Snapshot
 from bonfire_protocol.codec import Format
 from bonfire_protocol.faults import Fault, FaultCode
+from support.wires import Socket, wire_to
 
 EVERYTHING = Visibility(1 << 40, 1 << 40, frozenset())
 
@@ -76,14 +77,19 @@ class Listener:
     """A peer that keeps what it is sent."""
 
     format: Format = Format.json
-    received: bytes = b""
     cuts: int = 0
     behind: int = 0
     progress: list[IndexProgress] = field(default_factory=list)
     own: list[tuple[str, bytes]] = field(default_factory=list)
+    kept: list[bytes] | None = None
 
-    def write(self, framed: bytes) -> None:
-        self.received += framed
+    def __post_init__(self) -> None:
+        self.socket = Socket()
+        self.wire = wire_to(self.socket)
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.socket.written)
 
     def buffered(self) -> int:
         return self.behind
@@ -109,7 +115,7 @@ def one_row(bound: int) -> Callable[[Read], Snapshot]:
 async def made() -> AsyncIterator[tuple[Hub, ScriptedSource, ScriptedReader]]:
     source, reader = ScriptedSource(), ScriptedReader(one_row(100))
     any_reader: Any = reader
-    hub = Hub(source, any_reader, heartbeat=0.02, wake_lanes=lambda: None)
+    hub = Hub(source, any_reader, heartbeat=0.02, wake_lanes=lambda: None, lane_sources=())
     await hub.start()
     yield hub, source, reader
     await hub.stop()

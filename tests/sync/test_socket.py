@@ -5,21 +5,10 @@ from typing import Any
 
 import pytest
 
+from bonfire.sync.hub import send_to
 from bonfire.sync.socket import Connection, Limits
 from bonfire_protocol.codec import Format
-
-
-class WrittenWire:
-    """A wire that keeps what is written."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-
-    def write(self, framed: bytes) -> None:
-        self.written.append(framed)
-
-    def buffered(self) -> int:
-        return 0
+from support.wires import Socket, wire_to
 
 
 class Node:
@@ -30,40 +19,39 @@ class Node:
 
 
 @pytest.fixture
-async def made() -> tuple[Connection, WrittenWire]:
-    wire, node = WrittenWire(), Node()
+async def made() -> tuple[Connection, Socket]:
+    socket, node = Socket(), Node()
     live: Any = node
-    out: Any = wire
     websocket: Any = None
-    connection = Connection(live, websocket, out, Format.json)
+    connection = Connection(live, websocket, wire_to(socket), Format.json)
     connection._unanswered.add("mine")
-    return connection, wire
+    return connection, socket
 
 
-async def test_a_transition_waits_for_the_answer_of_its_own_mutation(made: tuple[Connection, WrittenWire]) -> None:
-    connection, wire = made
-    connection.write(b"before")
+async def test_a_transition_waits_for_the_answer_of_its_own_mutation(made: tuple[Connection, Socket]) -> None:
+    connection, socket = made
+    send_to([connection], b"before")
     connection.committed("mine")
-    connection.write(b"transition")
-    assert wire.written == [b"before"]
+    send_to([connection], b"transition")
+    assert socket.written == [b"before"]
     assert connection.buffered() == len(b"transition")
     connection._let_go()
-    assert wire.written == [b"before", b"transition"]
+    assert socket.written == [b"before", b"transition"]
 
 
-async def test_nobody_elses_mutation_holds_anything_back(made: tuple[Connection, WrittenWire]) -> None:
-    connection, wire = made
+async def test_nobody_elses_mutation_holds_anything_back(made: tuple[Connection, Socket]) -> None:
+    connection, socket = made
     connection.committed("another's")
-    connection.write(b"transition")
-    assert wire.written == [b"transition"]
+    send_to([connection], b"transition")
+    assert socket.written == [b"transition"]
 
 
-async def test_an_answer_that_does_not_come_holds_nothing_back_for_long(made: tuple[Connection, WrittenWire]) -> None:
-    connection, wire = made
+async def test_an_answer_that_does_not_come_holds_nothing_back_for_long(made: tuple[Connection, Socket]) -> None:
+    connection, socket = made
     connection.committed("mine")
-    connection.write(b"transition")
+    send_to([connection], b"transition")
     async with asyncio.timeout(5):
-        while not wire.written:
+        while not socket.written:
             await asyncio.sleep(0.005)
-    connection.write(b"next")
-    assert wire.written == [b"transition", b"next"]
+    send_to([connection], b"next")
+    assert socket.written == [b"transition", b"next"]

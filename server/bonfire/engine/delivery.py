@@ -71,7 +71,8 @@ class Delivery:
     def _to_group(self, frames: list[SharedFrame], marker: SharedFrame, sessions: list[Session], position: int) -> None:
         free: list[Session] = []
         for session in sessions:
-            if session.free:
+            # `session.free`, spelled out: this loop runs for every delivery.
+            if not session.blocking and not session.held:
                 session.position = position
                 free.append(session)
             else:

@@ -27,62 +27,82 @@ _OPCODE = {Format.json: 0x81, Format.msgpack: 0x82}
 
 
 class Flusher:
-    """Writes what all wires have collected, once per tick of the loop: events of one burst leave in one write."""
+    """What is written in one tick of the loop leaves at its end, and what is for one connection in one write.
+
+    Nearly every tick has one batch: a commit's bytes, for all who hold what it touched. Then nothing is kept for each
+    connection, and nothing is joined.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._wires: list[Wire] = []
+        self._batches: list[tuple[bytes, list[Wire]]] = []
 
-    def add(self, wire: "Wire") -> None:
-        if not self._wires:
-            self._loop.call_soon(self._flush)
-        self._wires.append(wire)
+    def queue(self, framed: bytes, wires: "list[Wire]") -> None:
+        """These bytes, in WebSocket framing, to each of these, after all that was queued before."""
+        if not self._batches:
+            self._loop.call_soon(self.flush)
+        self._batches.append((framed, wires))
 
-    def _flush(self) -> None:
-        wires, self._wires = self._wires, []
-        for wire in wires:
-            wire.flush()
+    def flush(self) -> None:
+        """Write what is queued now."""
+        batches, self._batches = self._batches, []
+        if len(batches) == 1 and len(batches[0][1]) > 1:
+            ((framed, wires),) = batches
+            for wire in wires:
+                # `wire.send` without its look at the buffer, which the heartbeat has too: this runs for every delivery.
+                protocol = wire.protocol
+                transport = protocol.transport
+                if not (protocol.close_sent or transport.is_closing()):
+                    transport.write(framed)
+            return
+        together: dict[Wire, list[bytes]] = {}
+        for framed, wires in batches:
+            for wire in wires:
+                parts = together.get(wire)
+                if parts is None:
+                    together[wire] = [framed]
+                else:
+                    parts.append(framed)
+        for wire, parts in together.items():
+            wire.send(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 class Wire:
-    """One connection's way out. `write` never waits; `buffered` tells how far behind the peer is."""
+    """One connection's way out. Nothing waits; `buffered` tells how far behind the peer is."""
 
-    __slots__ = ("_flusher", "_pending", "_protocol", "_size")
+    __slots__ = ("_queued", "flusher", "protocol")
 
     def __init__(self, protocol: "LiveProtocol", flusher: Flusher) -> None:
-        self._protocol = protocol
-        self._flusher = flusher
-        self._pending: list[bytes] = []
-        self._size = 0
+        self.protocol = protocol
+        self.flusher = flusher
+        self._queued = 0
 
     def write(self, framed: bytes) -> None:
-        """Queue bytes in WebSocket framing; they leave at the end of this tick."""
-        if not self._pending:
-            self._flusher.add(self)
-        self._pending.append(framed)
-        self._size += len(framed)
-        if self._size > MOST_BUFFERED:
-            self.flush()
+        """Queue bytes in WebSocket framing for this connection alone."""
+        self.flusher.queue(framed, [self])
+        self._queued += len(framed)
+        if self._queued > MOST_BUFFERED:
+            self.flusher.flush()
 
-    def flush(self) -> None:
-        pending, self._pending = self._pending, []
-        self._size = 0
-        protocol = self._protocol
-        if not pending or protocol.close_sent or protocol.disconnected or protocol.transport.is_closing():
+    def send(self, framed: bytes) -> None:
+        """Hand bytes to the transport now: for the flusher. A connection that is closing gets nothing more."""
+        self._queued = 0
+        protocol = self.protocol
+        if protocol.close_sent or protocol.transport.is_closing():
             return
         if self.buffered() > MOST_BUFFERED:
             # It asks and asks, and does not read: what it asked for must not fill this node before the next heartbeat.
             self.abort()
             return
-        protocol.transport.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        protocol.transport.write(framed)
 
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
-        return self._protocol.transport.get_write_buffer_size()
+        return self.protocol.transport.get_write_buffer_size()
 
     def abort(self) -> None:
         """Cut the connection without a word: the peer does not read, so a word would not arrive."""
-        self._protocol.transport.abort()
+        self.protocol.transport.abort()
 
 
 class LiveProtocol(WebSocketsSansIOProtocol):

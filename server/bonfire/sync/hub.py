@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Protocol
 
 from bonfire.changes.source import ChangeSource
@@ -18,7 +18,7 @@ from bonfire.engine.live import LiveEngine
 from bonfire.engine.query import Plan
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.session import Session
-from bonfire.sync.fanout import frames_together
+from bonfire.sync.fanout import Wire, frames_together
 from bonfire.sync.reader import Reader
 from bonfire_protocol.codec import Format
 from bonfire_protocol.faults import Fault, FaultCode
@@ -56,8 +56,10 @@ class Peer(Protocol):
     """A connection, as the hub sees it: the `key` of an engine session."""
 
     format: Format
+    wire: Wire
+    kept: list[bytes] | None
+    """None; or what is written meanwhile, while nothing may leave before the answer that is on its way."""
 
-    def write(self, framed: bytes) -> None: ...
     def buffered(self) -> int: ...
     def cut(self) -> None: ...
     def indexed(self, progress: IndexProgress) -> None: ...
@@ -65,10 +67,17 @@ class Peer(Protocol):
 
 
 class Hub:
-    """One node's live side. `heartbeat`: seconds between watermarks to clients."""
+    """One node's live side. `heartbeat`: seconds between watermarks to clients. `wake_lanes` is called when a commit
+    wrote one of `lane_sources`."""
 
     def __init__(
-        self, source: ChangeSource, reader: Reader, *, heartbeat: float, wake_lanes: Callable[[], None]
+        self,
+        source: ChangeSource,
+        reader: Reader,
+        *,
+        heartbeat: float,
+        wake_lanes: Callable[[], None],
+        lane_sources: Collection[str],
     ) -> None:
         self.engine = LiveEngine(0)
         self.source = source
@@ -78,6 +87,7 @@ class Hub:
         self.cut_off = 0
         self._heartbeat = heartbeat
         self._wake_lanes = wake_lanes
+        self._lane_sources = lane_sources
         self._heard = False
         self._failing: set[str] = set()
         self._reads: set[asyncio.Task[None]] = set()
@@ -131,7 +141,8 @@ class Hub:
                 if peer is not None:
                     peer.indexed(message.index)
         self._advance.set()
-        self._wake_lanes()
+        if any(message.source in self._lane_sources for message in commit.messages):
+            self._wake_lanes()
 
     def watermark(self, position: int) -> None:
         self._heard = True
@@ -175,16 +186,17 @@ class Hub:
     def pump(self) -> None:
         """Do what the engine owes: send frames, start reads, ask the stream to hurry. Call after each engine call."""
         for outgoing in self.engine.take_outgoing():
-            framed: dict[Format, bytes] = {}
+            by_format: dict[Format, list[Peer]] = {Format.json: [], Format.msgpack: []}
+            json = by_format[Format.json]
             for session in outgoing.sessions:
                 peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
-                data = framed.get(peer.format)
-                if data is None:
-                    data = framed[peer.format] = _framed(outgoing, peer.format)
-                if data:
-                    peer.write(data)
+                if peer.format is Format.json:
+                    json.append(peer)
                 else:
-                    peer.cut()
+                    by_format[peer.format].append(peer)
+            for format, peers in by_format.items():
+                if peers:
+                    send_to(peers, _framed(outgoing, format))
         while len(self._reads) < READS_AT_ONCE:
             read = self.engine.next_read()
             if read is None:
@@ -352,6 +364,22 @@ class Hub:
             except TimeoutError:
                 return False
         return True
+
+
+def send_to(peers: Sequence[Peer], framed: bytes) -> None:
+    """The same bytes to all of these, who read one format. None at all: it can't spell them, and they are cut off."""
+    if not framed:
+        for peer in peers:
+            peer.cut()
+        return
+    wires: list[Wire] = []
+    for peer in peers:
+        if peer.kept is None:
+            wires.append(peer.wire)
+        else:
+            peer.kept.append(framed)
+    if wires:
+        wires[0].flusher.queue(framed, wires)
 
 
 def _framed(outgoing: Outgoing, format: Format) -> bytes:

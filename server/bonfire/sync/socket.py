@@ -6,13 +6,14 @@ which it was decided.
 """
 
 import asyncio
+import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from bonfire.access.principal import Principal
@@ -99,14 +100,14 @@ class Connection:
         self._live = live
         self._hub = live.hub
         self._websocket = websocket
-        self._wire = wire
+        self.wire = wire
         self._principal: Principal | None = None
         self._session: Session | None = None
         self._queries: set[asyncio.Task[None]] = set()
         self._mutations: asyncio.Queue[Mutate] = asyncio.Queue(live.limits.mutations_waiting)
         self._mutator: asyncio.Task[None] | None = None
         self._unanswered: set[str] = set()
-        self._held: list[bytes] | None = None
+        self.kept: list[bytes] | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._early: list[IndexProgress] = []
         self._following: dict[str, set[str]] = {}
@@ -114,27 +115,21 @@ class Connection:
 
     # ---- the hub's side (Peer) ------------------------------------------------------------------------------
 
-    def write(self, framed: bytes) -> None:
-        if self._held is None:
-            self._wire.write(framed)
-        else:
-            self._held.append(framed)
-
     def buffered(self) -> int:
-        return self._wire.buffered() + sum(map(len, self._held or ()))
+        return self.wire.buffered() + sum(map(len, self.kept or ()))
 
     def committed(self, mutation: str) -> None:
         """The next commit is this mutation. Its answer goes out before its transition, so that the client knows at
         which transition its optimistic values give way: what is written until the answer is kept until then."""
-        if mutation in self._unanswered and self._held is None:
-            self._held = []
+        if mutation in self._unanswered and self.kept is None:
+            self.kept = []
             loop = asyncio.get_running_loop()
             self._patience = loop.call_later(self._live.limits.hold_seconds, self._let_go)
 
     def cut(self) -> None:
         """Let go of it without a word: it does not read, or what it was shown never was. It comes back afresh."""
         log.info("a client was cut off, to come back")
-        self._wire.abort()
+        self.wire.abort()
 
     def indexed(self, progress: IndexProgress) -> None:
         """An index has got on with one of this connection's mutations."""
@@ -152,7 +147,7 @@ class Connection:
 
     def send(self, frame: DownFrame) -> None:
         """A frame for this connection alone."""
-        self._wire.write(frame_message(encode(frame, self.format), self.format))
+        self.wire.write(frame_message(encode(frame, self.format), self.format))
 
     # ---- life -----------------------------------------------------------------------------------------------
 
@@ -185,7 +180,7 @@ class Connection:
 
     async def close(self, code: CloseCode, reason: str) -> None:
         # What was written before must leave before the close frame does.
-        self._wire.flush()
+        self.wire.flusher.flush()
         await self._websocket.close(code, reason)
 
     async def _receive(self) -> bytes | str:
@@ -365,9 +360,9 @@ class Connection:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        held, self._held = self._held, None
-        for framed in held or ():
-            self._wire.write(framed)
+        kept, self.kept = self.kept, None
+        for framed in kept or ():
+            self.wire.write(framed)
 
     def _forget(self, mutation: str) -> None:
         self._following.pop(mutation, None)
@@ -382,18 +377,14 @@ def _states(indexes: Mapping[str, str]) -> dict[str, IndexState]:
     return msgspec.convert(indexes, dict[str, IndexState])
 
 
-class _Named(Struct):
-    id: str | None = None
-
-
-_named = msgspec.json.Decoder(_Named)
-
-
 def _id_of(data: bytes | str) -> str | None:
     """The id of a frame that is wrong otherwise, so that its sender can tell which one was refused."""
     try:
-        return _named.decode(data).id
-    except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError):
+        # The standard library's parser: it reads on over text that is no Unicode, which may be what is wrong.
+        named = json.loads(data)
+        found = named.get("id") if isinstance(named, dict) else None
+        return found if isinstance(found, str) and found.isprintable() and len(found) <= 128 else None
+    except (UnicodeError, ValueError, RecursionError):
         return None
 
 
