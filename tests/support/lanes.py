@@ -72,7 +72,7 @@ async def ears(database_url: str) -> AsyncIterator[Ears]:
 
 
 def _content(message: bytes) -> bytes:
-    """The content of a pgoutput message: kind, flags, LSN, the prefix and its NUL, a length, the content. The LSN may hold
-    a brace too."""
+    """The content of a pgoutput message: kind, flags, LSN, the prefix and its NUL, a length, the content.
+    There may be a brace in the LSN."""
     after_prefix = message.index(b"\0", 10) + 1
     return message[after_prefix + 4 :]
