@@ -86,7 +86,7 @@ async def test_a_draft_in_the_list_is_its_authors_draft(clinic: Clinic) -> None:
     second = await clinic.mutate("drafts.save", {"patientId": patient, "draftId": "d2", "text": "two", "title": "T"})
     await clinic.mutate("drafts.save", {"patientId": patient, "draftId": "d3", "text": "Ben's"}, by=BEN)
     rows = await clinic.query("drafts.listByPatient", {"patientId": patient})
-    assert [{name: row[name] for name in first} for row in rows] == [second, first]
+    assert [{name: row[name] for name in first} for row in rows] == [first, second]
     assert [row["id"] for row in await clinic.query("drafts.listByPatient", {"patientId": patient}, by=BEN)] == ["d3"]
     query = clinic.registry.find_query("drafts.listByPatient")
     assert isinstance(query, KeyedQuery)
