@@ -17,7 +17,7 @@ export function useDraft(patientId: string): Draft {
   const view = useSyncExternalStore(keeper.subscribe, keeper.view);
 
   useEffect(() => {
-    if (drafts.data !== undefined) keeper.receive(keptDraft(drafts.data[0]));
+    if (drafts.data !== undefined) keeper.receive(keptDraft(newest(drafts.data)));
   }, [keeper, drafts.data]);
 
   useEffect(() => {
@@ -29,6 +29,14 @@ export function useDraft(patientId: string): Draft {
   }, [keeper]);
 
   return { ...view, ready: drafts.data !== undefined, write: keeper.write, flush: keeper.flush, end: keeper.end };
+}
+
+/** The list is in no order of time, so that a keystroke moves nothing in it. */
+function newest(rows: readonly DraftRow[]): DraftRow | undefined {
+  return rows.reduce<DraftRow | undefined>(
+    (found, row) => (found !== undefined && (found.updatedAt ?? "") >= (row.updatedAt ?? "") ? found : row),
+    undefined,
+  );
 }
 
 function keptDraft(row: DraftRow | undefined): KeptDraft | undefined {
