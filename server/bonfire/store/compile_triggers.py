@@ -45,22 +45,23 @@ _TRANSITIONS: dict[Event, str] = {
 
 @dataclass(frozen=True)
 class TriggerSet:
-    """The triggers of one source (a FHIR type or `AppState`). `statements` create or replace them, under a lock that
-    keeps writers out. `fingerprint` is equal for equal functions; the functions know it, to refuse a transaction whose
-    snapshot is older than they are."""
+    """The triggers of one source (a FHIR type or `AppState`). `fingerprint` is equal for equal functions."""
 
     source: str
-    statements: tuple[str, ...]
     fingerprint: str
+    functions: tuple[str, ...]
+
+    def statements(self, build: str) -> list[str]:
+        """What creates or replaces them, under a lock that keeps writers out. `build` names the build of their models,
+        a new one each time: a transaction whose snapshot does not see it yet is refused."""
+        functions = [function.replace(_BUILD, build) for function in self.functions]
+        return functions + [_trigger(self.source, event, _function_name(self.source, event), "") for event in EVENTS]
 
 
 def compile_triggers(written: str, models: list[ReadModel]) -> TriggerSet:
     """The triggers of `written`, which all of `models` are made from."""
-    bodies = {event: _function(written, models, event) for event in EVENTS}
-    fingerprint = hashlib.sha256("\0".join(bodies.values()).encode()).hexdigest()
-    statements = [body.replace(_UNKNOWN, fingerprint) for body in bodies.values()]
-    statements += [_trigger(written, event, _function_name(written, event), "") for event in EVENTS]
-    return TriggerSet(written, tuple(statements), fingerprint)
+    functions = tuple(_function(written, models, event) for event in EVENTS)
+    return TriggerSet(written, hashlib.sha256("\0".join(functions).encode()).hexdigest(), functions)
 
 
 def touch_only(written: str) -> tuple[str, ...]:
@@ -70,8 +71,8 @@ def touch_only(written: str) -> tuple[str, ...]:
     return (*triggers, *(f"drop function {_function_name(written, event)}()" for event in EVENTS))
 
 
-# Stands for the fingerprint in the texts that it is computed from.
-_UNKNOWN = "0" * 64
+# Stands for the build in a function's text: a name that nobody has in an expression.
+_BUILD = "$bonfire_build$"
 
 
 def _function_name(written: str, event: Event) -> str:
@@ -112,7 +113,7 @@ def _function(written: str, models: list[ReadModel], event: Event) -> str:
         variables="".join(f"\n  {variable};" for variable in variables),
         rows="old_rows" if event == "delete" else "new_rows",
         source=quote_literal(written),
-        fingerprint=quote_literal(_UNKNOWN),
+        build=quote_literal(_BUILD),
         belongs="".join(f", {name}" for name in belongs.values()),
         touch_one=_touch(written, event, belongs),
         touch_many=_touch(written, event, {}),

@@ -128,12 +128,12 @@ async def _plan(conn: asyncpg.Connection, models: Sequence[ReadModel], rebuild: 
         for source in sorted({source.table for source in model.sources}):
             made_from.setdefault(source, []).append(model)
     wanted = [compile_triggers(source, made) for source, made in sorted(made_from.items())]
-    triggers = [each for each in wanted if sources.get(each.source) != each.fingerprint]
+    built = {source.table for model in build for source in model.sources}
+    triggers = [each for each in wanted if sources.get(each.source) != each.fingerprint or each.source in built]
     bare = sorted(sources.keys() - made_from.keys())
-    locked = {source.table for model in build for source in model.sources}
+    locked = {each.source for each in triggers}
     for name in (*drop, *(model.name for model in build if model.name in installed)):
         locked.update(installed[name]["sources"])
-    locked.update(each.source for each in triggers)
     return _Plan(build, drop, triggers, bare, sorted(locked | set(bare)))
 
 
@@ -167,10 +167,11 @@ async def _carry_out(conn: asyncpg.Connection, plan: _Plan, progress: Progress) 
                 f"read model `{model.name}`: an expression fails on a record that is there "
                 f"(SQLSTATE {error.sqlstate}); it must give null for what it can't read"
             ) from None
+    build: str = await conn.fetchval("select pg_current_xact_id()::text")
     for triggers in plan.triggers:
-        for statement in triggers.statements:
+        for statement in triggers.statements(build):
             await conn.execute(statement)
-        await conn.execute(_SQL["note_source"], triggers.source, triggers.fingerprint)
+        await conn.execute(_SQL["note_source"], triggers.source, triggers.fingerprint, build)
     for source in plan.bare:
         for statement in touch_only(source):
             await conn.execute(statement)

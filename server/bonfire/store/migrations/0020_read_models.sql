@@ -24,7 +24,9 @@ comment on table bonfire.read_model is 'The read models as they are installed; `
 -- The tables that read models are made from, with the fingerprint of their trigger functions.
 create table bonfire.read_source (
   source text primary key,
-  fingerprint text not null
+  fingerprint text not null,
+  -- The transaction that last built a model made from it; its functions know it.
+  build text not null
 );
 
 comment on table bonfire.read_source is
@@ -83,13 +85,12 @@ comment on function bonfire.add_touched(text[]) is
   'Adds read models to the transaction-local setting bonfire.touched, which the freshness object reports.';
 
 -- A rebuild fills tables in a transaction of its own, and a snapshot taken before it does not see their rows.
-create function bonfire.require_seen(source text, fingerprint text) returns void
+create function bonfire.require_seen(source text, build text) returns void
 language plpgsql volatile
 as $$
 begin
   if not exists (
-    select from bonfire.read_source s
-    where s.source = require_seen.source and s.fingerprint = require_seen.fingerprint
+    select from bonfire.read_source s where s.source = require_seen.source and s.build = require_seen.build
   ) then
     raise exception 'the read models were rebuilt after this transaction took its snapshot'
       using errcode = 'serialization_failure', hint = 'Run the transaction again.';
@@ -98,7 +99,7 @@ end
 $$;
 
 comment on function bonfire.require_seen(text, text) is
-  'Fails to serialize where the snapshot is older than the triggers that are installed on a source.';
+  'Fails to serialize where the snapshot is older than the last build of a source''s read models.';
 
 -- Patients that are few enough to be named, without the null of records that are nobody's; null for more than 100.
 create function bonfire.few(patients text[]) returns text[]

@@ -29,7 +29,7 @@ begin
     return null;
   end if;
   if current_setting('transaction_isolation') <> 'read committed' then
-    perform bonfire.require_seen({{source}}, {{fingerprint}});
+    perform bonfire.require_seen({{source}}, {{build}});
   end if;
   if row_count = 1 then
     -- Plans that the session keeps. A table may be empty when they are made and large later on, so each look-up names its

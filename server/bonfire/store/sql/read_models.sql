@@ -68,8 +68,8 @@ delete from bonfire.read_model where name = $1
 delete from bonfire.read_group where model = $1
 
 -- note_source: a source's triggers are generated.
-insert into bonfire.read_source (source, fingerprint) values ($1, $2)
-on conflict (source) do update set fingerprint = excluded.fingerprint
+insert into bonfire.read_source (source, fingerprint, build) values ($1, $2, $3)
+on conflict (source) do update set fingerprint = excluded.fingerprint, build = excluded.build
 
 -- forget_source: a source has no generated triggers any more.
 delete from bonfire.read_source where source = $1
