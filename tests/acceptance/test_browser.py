@@ -92,7 +92,7 @@ async def test_a_window_recovers_from_a_killed_server_without_a_reload(browser: 
     await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "live")
     await page.evaluate("window.notReloaded = true")
     running.kill()
-    await expect(page.get_by_test_id("connection-notice")).not_to_be_empty()
+    await expect(page.get_by_test_id("connection-notice")).not_to_be_empty(timeout=20_000)
     await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "stale", timeout=15_000)
     running = start("dev", "--app", str(APP), port=running.port)
     async with live_client(running.url) as client:
@@ -109,3 +109,13 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def test_a_part_that_the_server_was_not_there_to_give_comes_later(browser: Browser, clinic: Running) -> None:
+    page, _ = await window(browser, clinic.url)
+    await expect(page.get_by_test_id("patient").first).to_be_visible()
+    await page.route("**/assets/Chart-*.js", lambda route: route.abort())
+    await page.get_by_test_id("patient").first.click()
+    await expect(page.get_by_test_id("patients")).to_be_visible()
+    await page.unroute("**/assets/Chart-*.js")
+    await expect(page.get_by_test_id("banner")).to_be_visible(timeout=15_000)

@@ -2,10 +2,11 @@ import { lazy, Suspense, useEffect } from "react";
 import { ChartSkeleton } from "./chart/ChartSkeleton.tsx";
 import { ConnectionNotice } from "./freshness/ConnectionNotice.tsx";
 import { FreshnessBadge } from "./freshness/FreshnessBadge.tsx";
+import { keepLoading } from "./lib/keepLoading.ts";
 import { Link, useRoute } from "./lib/router.tsx";
 import { PatientList } from "./patients/PatientList.tsx";
 
-const Chart = lazy(() => import("./chart/Chart.tsx"));
+const Chart = lazy(() => keepLoading(() => import("./chart/Chart.tsx")));
 
 /** The frame of the two screens. The list of patients stays mounted, so that it keeps its place and its search. */
 export function App() {
