@@ -39,6 +39,7 @@ Progress = Callable[[str, int], None]
 # Any constant will do, as long as it is this one: the key of the lock that installing processes wait on.
 _LOCK_KEY = 0x726561646D6F64
 
+_POLITE_ATTEMPTS = 5
 _ATTEMPTS = 16
 
 # A rebuild takes what it takes.
@@ -66,7 +67,7 @@ async def install(
     no transaction. ModelError when a declaration can't be built; then nothing has changed.
     """
     _refuse_doubles(models)
-    contested: str | None = None
+    contested: list[str] = []
     for attempt in range(1, _ATTEMPTS + 1):
         if not (await _plan(conn, models, frozenset(rebuild))).work:
             return []
@@ -78,23 +79,26 @@ async def install(
                 await conn.execute(set_local({**SETTINGS, **_PATIENCE}))
                 for model in plan.build:
                     await probe(conn, model)
-                contested = await _lock(conn, plan.sources, contested)
-                if contested is None:
-                    await _carry_out(conn, plan, progress)
-                    return [model.name for model in plan.build]
-                raise _Contested
-        except (_Contested, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError):
-            # A writer holds one source and may want another that was held here. Writers go first.
+                await _lock(conn, plan.sources, contested, insist=attempt > _POLITE_ATTEMPTS)
+                await _carry_out(conn, plan, progress)
+                return [model.name for model in plan.build]
+        except (_Contested, asyncpg.DeadlockDetectedError, asyncpg.LockNotAvailableError) as error:
+            if isinstance(error, _Contested):
+                contested.insert(0, error.source)
             if attempt == _ATTEMPTS:
                 raise ModelError(
                     "writers and readers of the read models' sources are too busy: try again at a quieter time"
                 ) from None
-            await asyncio.sleep(min(0.02 * 2**attempt, 2.0))
+            await asyncio.sleep(min(0.02 * 2**attempt, 1.0))
     raise AssertionError("the last attempt returns or raises")
 
 
 class _Contested(Exception):
     """A source's lock was not to be had in time."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(source)
+        self.source = source
 
 
 @dataclass(frozen=True)
@@ -137,20 +141,28 @@ async def _plan(conn: asyncpg.Connection, models: Sequence[ReadModel], rebuild: 
     return _Plan(build, drop, triggers, bare, sorted(locked | set(bare)))
 
 
-async def _lock(conn: asyncpg.Connection, sources: Sequence[str], first: str | None) -> str | None:
-    """Keep writers out of all `sources`; None, or the source that could not be had.
+async def _lock(conn: asyncpg.Connection, sources: Sequence[str], contested: Sequence[str], *, insist: bool) -> None:
+    """Keep writers out of all `sources`, those of `contested` first; raises _Contested for one that can't be had.
 
-    The first lock is waited for, however long its writers take, because nothing is held yet that they could want. The
-    others are waited for in less time than Postgres takes to see a deadlock, in which a writer might be the victim.
+    The first lock is waited for, however long its writers take: nothing is held yet that they could want. The others
+    are waited for in less time than Postgres takes to see a deadlock, so that no writer is its victim; but where some
+    always hold one source and want another, that never ends, and a few of them have to start again (`insist`).
     """
-    for source in sorted(sources, key=lambda source: (source != first, source)):
+    if insist and await conn.fetchval("select rolsuper from pg_roles where rolname = current_user"):
+        # Longer than the writers' own, so that one of them gives way; and bounded, in case they have looked too early.
+        await conn.execute("set local deadlock_timeout = '3s'")
+    order = list(dict.fromkeys([source for source in contested if source in sources] + sorted(sources)))
+    for source in order:
         try:
             async with conn.transaction():
                 await conn.execute(f"lock table {source_table(Source(source, {}))} in share row exclusive mode")
         except asyncpg.LockNotAvailableError:
-            return source
-        await conn.execute("set local lock_timeout = '100ms'")
-    return None
+            raise _Contested(source) from None
+        if not insist:
+            await conn.execute("set local lock_timeout = '100ms'")
+    if not insist:
+        # For readers of the tables that are replaced.
+        await conn.execute("set local lock_timeout = '2s'")
 
 
 async def _carry_out(conn: asyncpg.Connection, plan: _Plan, progress: Progress) -> None:
