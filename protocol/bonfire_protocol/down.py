@@ -1,6 +1,6 @@
 """Frames from server to client: a closed union, told apart by `type`.
 
-`subscribed`, `snapshot` and `patch` are parts of a transition: the client holds them until the
+`subscribed`, `resumed`, `snapshot` and `patch` are parts of a transition: the client holds them until the
 `transition` that follows, then applies all of them together. Nothing is shown before.
 """
 
@@ -21,7 +21,8 @@ class Down(Struct, frozen=True, tag_field="type", rename="camel", omit_defaults=
 
 
 class Welcome(Down, tag="welcome", frozen=True):
-    """The answer to `hello`. A result not confirmed for `stale_after_ms` must be shown as stale."""
+    """The answer to `hello`. A result not confirmed for `stale_after_ms` must be shown as stale. `stream` names what
+    positions and results mean here (this database's history, these functions): to be said in the next `hello`."""
 
     protocol: int
     connection: str
@@ -30,6 +31,7 @@ class Welcome(Down, tag="welcome", frozen=True):
     position: WirePosition
     stale_after_ms: int
     source: Literal["wal", "listen"]
+    stream: str
 
 
 class Subscribed(Down, tag="subscribed", frozen=True):
@@ -45,12 +47,28 @@ class Subscribed(Down, tag="subscribed", frozen=True):
     more: bool = False
 
 
+class Resumed(Down, tag="resumed", frozen=True):
+    """Subscription `id` is live again, and what the client held of it is the result once it is changed so: take out the
+    rows named in `remove` (one that is not there is no mistake) and those named in `put`; put each row of `put` in at
+    its index, in the order given; then keep the first `length` rows. `query`, `more`: as in `subscribed`."""
+
+    id: str
+    query: int
+    position: WirePosition
+    length: int
+    remove: list[str] = []
+    put: list[PutRow] = []
+    more: bool = False
+
+
 class Snapshot(Down, tag="snapshot", frozen=True):
-    """The whole result of live query `query`, in place of what the client holds of it."""
+    """The whole result of live query `query`, in place of what the client holds of it, because it `changed` in so many
+    places; because the client did not keep up and is spared what lies between (`conflated`); or because a check found
+    that what was sent was wrong (`repaired`)."""
 
     query: int
     rows: list[Raw]
-    reason: Literal["changed", "resync", "rebuilt"]
+    reason: Literal["changed", "conflated", "repaired"]
     more: bool = False
 
 
@@ -139,6 +157,15 @@ class Pong(Down, tag="pong", frozen=True):
     id: str | None = None
 
 
+class Checked(Down, tag="checked", frozen=True):
+    """The answer to `check`: at `position` the result was the `same` as one computed afresh, or it `differed`: then the
+    repaired one has been sent to all who hold it. `unknown`: it changed too fast to tell; ask again."""
+
+    id: str
+    outcome: Literal["same", "differed", "unknown"]
+    position: WirePosition
+
+
 class Drain(Down, tag="drain", frozen=True):
     """This server is about to stop: come back after `after_ms`, to any node."""
 
@@ -148,6 +175,7 @@ class Drain(Down, tag="drain", frozen=True):
 DownFrame = (
     Welcome
     | Subscribed
+    | Resumed
     | Snapshot
     | Patch
     | Transition
@@ -159,5 +187,6 @@ DownFrame = (
     | Unsubscribed
     | Refused
     | Pong
+    | Checked
     | Drain
 )

@@ -13,21 +13,25 @@ class Up(Struct, frozen=True, tag_field="type", rename="camel", forbid_unknown_f
 
 
 class Hello(Up, tag="hello", frozen=True):
-    """The first frame. `position` is the newest position this client has shown its user, if it comes back."""
+    """The first frame. `position` is the newest position this client has shown its user, if it comes back, and
+    `stream` the one that `welcome` named then: positions of another stream say nothing here, but for their order."""
 
     protocol: int = PROTOCOL_VERSION
     token: str | None = None
     tenant: str | None = None
     client: str | None = None
     position: WirePosition | None = None
+    stream: str | None = None
 
 
 class Subscribe(Up, tag="subscribe", frozen=True):
-    """Hold a live query. `id` is the client's name for this subscription, unique among its open ones."""
+    """Hold a live query. `id` is the client's name for this subscription, unique among its open ones. `resume` says
+    that the client holds this query's result as it was at the position in its `hello`."""
 
     id: ClientId
     query: FunctionName
     args: Raw = field(default=EMPTY_OBJECT)
+    resume: bool = False
 
 
 class Unsubscribe(Up, tag="unsubscribe", frozen=True):
@@ -64,4 +68,11 @@ class Ping(Up, tag="ping", frozen=True):
     id: str | None = None
 
 
-UpFrame = Hello | Subscribe | Unsubscribe | Query | Mutate | Ping
+class Check(Up, tag="check", frozen=True):
+    """Compute the live query of an open subscription afresh and compare it with what was sent."""
+
+    id: ClientId
+    subscription: ClientId
+
+
+UpFrame = Hello | Subscribe | Unsubscribe | Query | Mutate | Ping | Check

@@ -1,9 +1,10 @@
 """The version of the wire contract, with one line of history for each.
 
 1  hello, subscribe, unsubscribe, query, mutate, ping; transitions end in a frame of their own.
+2  resume: hello and welcome name the stream, subscribe may resume, resumed; snapshots say conflated; check and checked.
 """
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
-JSON_SUBPROTOCOL = "bonfire.v1.json"
-MSGPACK_SUBPROTOCOL = "bonfire.v1.msgpack"
+JSON_SUBPROTOCOL = "bonfire.v2.json"
+MSGPACK_SUBPROTOCOL = "bonfire.v2.msgpack"

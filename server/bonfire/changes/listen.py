@@ -38,6 +38,10 @@ class ListenSource:
     def kind(self) -> SourceKind:
         return "listen"
 
+    @property
+    def stream(self) -> str:
+        return self.kind
+
     async def start(self, sink: Sink) -> int:
         connection = await self._open()
         try:

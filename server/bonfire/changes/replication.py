@@ -32,6 +32,10 @@ class ReplicationSource:
     def kind(self) -> SourceKind:
         return "wal"
 
+    @property
+    def stream(self) -> str:
+        return self.kind
+
     async def probe(self) -> None:
         """Whether the WAL can be read here: try it, and leave nothing behind. SourceUnavailable says why it can't."""
         try:

@@ -38,6 +38,12 @@ class ChangeSource(Protocol):
     @property
     def kind(self) -> SourceKind: ...
 
+    @property
+    def stream(self) -> str:
+        """Which history of which database this source reads, and how: only positions of equal streams name commits
+        that the other knows too. May be another one after `gap`."""
+        ...
+
     async def start(self, sink: Sink) -> int:
         """Connect, and return the position from which on every commit will be delivered.
 

@@ -239,6 +239,7 @@ class Connection:
                 position,
                 self._live.stale_after_ms,
                 self._hub.source.kind,
+                self._hub.source.stream,
             )
         )
         self._session = self._hub.join(self, principal.tenant, principal.access)
