@@ -154,7 +154,8 @@ export class LiveClient implements Client {
     for (const { want, id } of this.#wanted.owed()) {
       this.#failures.delete(want.key);
       this.#received.expect(id, want.key);
-      this.#socket.send({ type: "subscribe", id, query: want.query, args: want.args });
+      const resume = this.#received.resumes(want.key);
+      this.#socket.send({ type: "subscribe", id, query: want.query, args: want.args, resume });
     }
     for (const frame of this.#reads.owed()) this.#socket.send(frame);
     const mutation = this.#mutations.next();
@@ -203,13 +204,15 @@ export class LiveClient implements Client {
     const say = (token: string | undefined) => {
       // The token may come when this socket is long gone.
       if (this.#socket.current !== socket) return;
+      const { position, stream } = this.#received.shown;
       this.#socket.send({
         type: "hello",
         protocol: PROTOCOL_VERSION,
         token: token ?? null,
         tenant: this.#tenant,
         client: CLIENT_NAME,
-        position: this.#received.shown.position,
+        position,
+        stream,
       });
     };
     const failed = () => {
@@ -229,12 +232,14 @@ export class LiveClient implements Client {
     this.#reads.abandon(error);
   }
 
-  #take(frame: DownFrame): void {
+  #take(frame: DownFrame | null): void {
     this.#dispatch({ type: "heard" });
     try {
+      if (!frame) throw new WireError("the server has sent a message that is no frame");
       this.#understand(frame);
     } catch (error) {
       if (!(error instanceof WireError)) throw error;
+      this.#received.distrust();
       this.#dispatch({ type: "confused" });
     }
   }
@@ -244,6 +249,7 @@ export class LiveClient implements Client {
       case "welcome":
         return this.#welcomed(frame);
       case "subscribed":
+      case "resumed":
       case "snapshot":
       case "patch":
         return this.#received.part(frame);
@@ -275,6 +281,7 @@ export class LiveClient implements Client {
         return;
       }
       case "pong":
+      case "checked":
         return;
       case "drain":
         return this.#dispatch({ type: "draining", afterMs: frame.afterMs });
@@ -284,7 +291,8 @@ export class LiveClient implements Client {
     }
   }
 
-  #welcomed({ tenant, user, source, staleAfterMs, position }: Welcome): void {
+  #welcomed({ tenant, user, source, staleAfterMs, position, stream }: Welcome): void {
+    this.#received.welcomed(stream);
     this.#dispatch({ type: "welcomed", staleAfterMs });
     if (this.#state.name !== "stale") return;
     this.#session = settled(this.#session ?? undefined, { tenant, user, source });

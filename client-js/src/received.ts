@@ -6,32 +6,30 @@
  * shown stays as it was until every result in it has come again, and is replaced at once.
  */
 
+import { WireError } from "./errors.ts";
 import type { Position } from "./position.ts";
-import type { Patch, Snapshot, Subscribed } from "./protocol.gen.ts";
-import { patched, shared } from "./rows.ts";
+import type { Patch, Resumed, Snapshot, Subscribed } from "./protocol.gen.ts";
+import { patched, resumed, shared } from "./rows.ts";
 
 /** A query's value: a list of rows, or the one value of a query that has just one. */
 export interface Data {
+  readonly shape: NonNullable<Subscribed["shape"]>;
   readonly value: unknown;
   /** The result goes on behind the window that was asked for. */
   readonly more: boolean;
 }
 
-/** What screens see: the data of each query that has come, by the query's key, true together at `position`. */
+/**
+ * What screens see: the data of each query that has come, by the query's key, true together at `position`. `stream` is the one
+ * that positions and results are of; null where what is shown is not to be built upon.
+ */
 export interface Shown {
   readonly position: Position | null;
+  readonly stream: string | null;
   readonly data: ReadonlyMap<string, Data>;
 }
 
-export type Part = Subscribed | Snapshot | Patch;
-
-type Shape = NonNullable<Subscribed["shape"]>;
-
-interface Staged {
-  readonly shape: Shape;
-  readonly rows: readonly unknown[];
-  readonly data: Data;
-}
+export type Part = Subscribed | Resumed | Snapshot | Patch;
 
 interface Subscription {
   readonly key: string;
@@ -40,11 +38,13 @@ interface Subscription {
 }
 
 export class Received {
-  #shown: Shown = { position: null, data: new Map() };
+  #shown: Shown = { position: null, stream: null, data: new Map() };
   #position: Position | null = null;
+  /** What positions and results are of on this connection. */
+  #stream: string | null = null;
   #parts: Part[] = [];
   /** By the server's number for the live query, because two subscriptions can be one live query to the server. */
-  readonly #staged = new Map<number, Staged>();
+  readonly #staged = new Map<number, Data>();
   readonly #subscriptions = new Map<string, Subscription>();
   /** The keys that were shown at the last cut and have not come again. */
   #awaited = new Set<string>();
@@ -73,8 +73,26 @@ export class Received {
     for (const number of this.#staged.keys()) if (!used.has(number)) this.#staged.delete(number);
     const data = new Map(this.#shown.data);
     data.delete(key);
-    this.#shown = { position: this.#shown.position, data };
+    this.#shown = { ...this.#shown, data };
     this.#show();
+  }
+
+  /** A connection is on; what it will bring is of `stream`. */
+  welcomed(stream: string): void {
+    this.#stream = stream;
+  }
+
+  /**
+   * Whether the server may tell no more of the query of `key` than was missed: it was shown at the last cut, and that is of this
+   * connection's stream.
+   */
+  resumes(key: string): boolean {
+    return this.#awaited.has(key) && this.#shown.stream === this.#stream;
+  }
+
+  /** Client and server no longer agree: what is shown is not to be built upon when it comes again. */
+  distrust(): void {
+    this.#shown = { ...this.#shown, stream: null };
   }
 
   /** The connection is gone, and with it all that the server has named on it. What is shown stays. */
@@ -105,23 +123,28 @@ export class Received {
   }
 
   #apply(part: Part): void {
-    const { more = false } = part;
-    if (part.type === "subscribed") {
-      const subscription = this.#subscriptions.get(part.id);
-      // The answer to what has been let go in the meantime.
-      if (!subscription) return;
-      const { shape = "list", query: number } = part;
-      this.#subscriptions.set(part.id, { key: subscription.key, number });
-      this.#awaited.delete(subscription.key);
-      const before = this.#staged.get(number)?.data ?? this.#shown.data.get(subscription.key);
-      this.#staged.set(number, staged(shape, part.rows, more, before));
+    const { query: number, more = false } = part;
+    if (part.type === "snapshot" || part.type === "patch") {
+      const held = this.#staged.get(number);
+      // A change to what has been let go in the meantime.
+      if (!held) return;
+      const rows = part.type === "patch" ? patched(rowsOf(held), part) : part.rows;
+      this.#staged.set(number, dataOf(held.shape, rows, more));
       return;
     }
-    const held = this.#staged.get(part.query);
-    // A change to what has been let go in the meantime.
-    if (!held) return;
-    const rows = part.type === "patch" ? patched(held.rows, part) : part.rows;
-    this.#staged.set(part.query, staged(held.shape, rows, more, held.data));
+    const subscription = this.#subscriptions.get(part.id);
+    // The answer to what has been let go in the meantime.
+    if (!subscription) return;
+    const { key } = subscription;
+    this.#subscriptions.set(part.id, { key, number });
+    this.#awaited.delete(key);
+    if (part.type === "subscribed") {
+      this.#staged.set(number, dataOf(part.shape ?? "list", part.rows, more));
+    } else {
+      const before = this.#shown.data.get(key);
+      if (!before) throw new WireError("the server resumes what is not held");
+      this.#staged.set(number, dataOf(before.shape, resumed(rowsOf(before), part), more));
+    }
   }
 
   #show(): void {
@@ -129,14 +152,21 @@ export class Received {
     const data = new Map<string, Data>();
     for (const { key, number } of this.#subscriptions.values()) {
       const held = number === null ? undefined : this.#staged.get(number);
-      if (held) data.set(key, held.data);
+      if (number === null || !held) continue;
+      // Screens compare by identity: what is equal stays the object that they have.
+      const now = shared(this.#shown.data.get(key), held);
+      this.#staged.set(number, now);
+      data.set(key, now);
     }
-    this.#shown = { position: this.#position, data };
+    this.#shown = { position: this.#position, stream: this.#stream, data };
   }
 }
 
-function staged(shape: Shape, rows: readonly unknown[], more: boolean, before: Data | undefined): Staged {
-  const value = shared(before?.value, shape === "one" ? (rows[0] ?? null) : rows);
-  const data = before?.value === value && before.more === more ? before : { value, more };
-  return { shape, rows: shape === "one" ? rows : (value as readonly unknown[]), data };
+function dataOf(shape: Data["shape"], rows: readonly unknown[], more: boolean): Data {
+  return { shape, value: shape === "one" ? (rows[0] ?? null) : rows, more };
+}
+
+function rowsOf({ shape, value }: Data): readonly unknown[] {
+  // The value of a list is the rows that `dataOf` put there.
+  return shape === "one" ? [value] : (value as readonly unknown[]);
 }

@@ -1,28 +1,40 @@
-/** Rows of a result: patches applied, and what is equal kept the same object, so that screens redraw only what changed. */
+/** Rows of a result: parts applied, and what is equal kept the same object, so that screens redraw only what changed. */
 
 import { WireError } from "./errors.ts";
-import type { Patch } from "./protocol.gen.ts";
+import type { Patch, PutRow, Resumed } from "./protocol.gen.ts";
 
 /**
  * `rows` after `patch`: the rows that it removes and those that it puts are taken out, then each row that it puts goes in at
  * its index, in the order given. Untouched rows are the same objects as before. WireError where the patch does not fit:
  * then these are not the rows that the server made it for.
  */
-export function patched(rows: readonly unknown[], patch: Pick<Patch, "remove" | "put">): readonly unknown[] {
-  const remove = new Set(patch.remove ?? []);
-  const put = new Map((patch.put ?? []).map(({ row }) => [idOf(row), row]));
-  const before = new Map<string, unknown>();
-  const result: unknown[] = [];
-  for (const row of rows) {
-    const id = idOf(row);
-    if (remove.delete(id)) continue;
-    if (put.has(id)) before.set(id, row);
-    else result.push(row);
-  }
-  if (remove.size > 0) throw new WireError("a patch removes a row that is not there");
-  for (const { at, row } of patch.put ?? []) {
-    if (at > result.length) throw new WireError("a patch puts a row behind the end of the result");
-    result.splice(at, 0, shared(before.get(idOf(row)), row));
+export function patched(rows: readonly unknown[], { remove = [], put = [] }: Pick<Patch, "remove" | "put">): readonly unknown[] {
+  const held = new Set(remove.length > 0 ? rows.map(idOf) : []);
+  if (!remove.every((id) => held.has(id))) throw new WireError("a patch removes a row that is not there");
+  return changed(rows, remove, put);
+}
+
+/**
+ * `rows`, as they were at the position that the client said hello with, after what it has missed. The server does not know which
+ * rows the client holds: it also removes what was never there, and cuts off by `length` what has left the window. WireError
+ * where fewer rows than `length` are there.
+ */
+export function resumed(
+  rows: readonly unknown[],
+  { remove = [], put = [], length }: Pick<Resumed, "remove" | "put" | "length">,
+): readonly unknown[] {
+  const result = changed(rows, remove, put);
+  if (result.length < length) throw new WireError("a resumed result has fewer rows than it should have");
+  return result.slice(0, length);
+}
+
+function changed(rows: readonly unknown[], remove: readonly string[], put: readonly PutRow[]): readonly unknown[] {
+  const touched = new Set([...remove, ...put.map(({ row }) => idOf(row))]);
+  if (touched.size === 0) return rows;
+  const result = rows.filter((row) => !touched.has(idOf(row)));
+  for (const { at, row } of put) {
+    if (at > result.length) throw new WireError("a row is put behind the end of the result");
+    result.splice(at, 0, row);
   }
   return result;
 }

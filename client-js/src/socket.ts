@@ -42,7 +42,7 @@ export class Socket {
   readonly #WebSocket: WebSocketConstructor;
   readonly #host: Host;
   readonly #onEvent: (event: Event) => void;
-  readonly #onFrame: (frame: DownFrame) => void;
+  readonly #onFrame: (frame: DownFrame | null) => void;
   readonly #timers = new Map<Timer, () => void>();
   #current: WebSocketLike | null = null;
 
@@ -50,7 +50,7 @@ export class Socket {
     webSocket: WebSocketConstructor,
     host: Host,
     onEvent: (event: Event) => void,
-    onFrame: (frame: DownFrame) => void,
+    onFrame: (frame: DownFrame | null) => void,
   ) {
     this.#WebSocket = webSocket;
     this.#host = host;
@@ -71,7 +71,7 @@ export class Socket {
       if (this.#current === socket) tell();
     };
     socket.addEventListener("open", () => ifCurrent(() => this.#onEvent({ type: "opened" })));
-    socket.addEventListener("message", ({ data }) => ifCurrent(() => this.#take(data)));
+    socket.addEventListener("message", ({ data }) => ifCurrent(() => this.#onFrame(frameOf(data))));
     // `close` follows each error; without a listener the package `ws` would throw.
     socket.addEventListener("error", () => {});
     socket.addEventListener("close", ({ code }) =>
@@ -107,12 +107,6 @@ export class Socket {
 
   cancelAll(): void {
     for (const timer of [...this.#timers.keys()]) this.cancel(timer);
-  }
-
-  #take(data: unknown): void {
-    const frame = frameOf(data);
-    if (frame) this.#onFrame(frame);
-    else this.#onEvent({ type: "confused" });
   }
 }
 

@@ -69,7 +69,7 @@ describe("what the client sends is what the vectors say", () => {
     const { client, peer } = stage();
     client.open();
     peer.line.accept();
-    expect(peer.line.protocols).toEqual(["bonfire.v1.json"]);
+    expect(peer.line.protocols).toEqual(["bonfire.v2.json"]);
     expect(peer.line.heard()).toEqual([{ ...named("hello, first time"), client: "bonfire-js" }]);
   });
 
@@ -78,14 +78,14 @@ describe("what the client sends is what the vectors say", () => {
     scene.client.open();
     scene.peer.line.accept();
     await told();
-    const { position: _, ...first } = named<UpFrame & { type: "hello" }>("hello, coming back");
-    expect(scene.peer.line.heard()).toEqual([{ ...first, position: null }]);
+    const again = named<UpFrame & { type: "hello" }>("hello, coming back");
+    expect(scene.peer.line.heard()).toEqual([{ ...again, position: null, stream: null }]);
     scene.peer.line.say({ ...named<DownFrame & { type: "welcome" }>("welcome") });
     scene.peer.line.cut();
     scene.world.advance(1000);
     scene.peer.line.accept();
     await told();
-    expect(scene.peer.line.heard()).toEqual([named("hello, coming back")]);
+    expect(scene.peer.line.heard()).toEqual([again]);
   });
 
   it.each<[string, (scene: Stage) => unknown]>([

@@ -64,9 +64,9 @@ describe("transitions", () => {
 
 describe("watermarks", () => {
   it("move the position and leave the data alone", () => {
-    const { data } = received.shown;
+    const { data, stream } = received.shown;
     received.watermark("0/9");
-    expect(received.shown).toEqual({ position: "0/9", data });
+    expect(received.shown).toEqual({ position: "0/9", stream, data });
   });
 });
 

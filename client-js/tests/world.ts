@@ -126,13 +126,14 @@ export class Peer {
 
 export const WELCOME: Welcome = {
   type: "welcome",
-  protocol: 1,
+  protocol: 2,
   connection: "c1",
   tenant: "north",
   user: "dr-grey",
   position: "0/10",
   staleAfterMs: 5000,
   source: "wal",
+  stream: "before",
 };
 
 export interface Stage {

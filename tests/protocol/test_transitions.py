@@ -1,4 +1,4 @@
-"""Snapshot plus patches are the result: the vectors that the TypeScript client runs too."""
+"""What is held plus parts is the result: the vectors that the TypeScript client runs too."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bonfire_protocol.codec import decode_down
-from bonfire_protocol.down import Patch, Snapshot
+from bonfire_protocol.down import Patch, Resumed, Snapshot, Subscribed
 from protocol.patching import Unfit, apply
 from protocol.vectors import load, name_of
 
@@ -18,7 +18,7 @@ def test_transition(case: dict[str, Any]) -> None:
     try:
         for spelled in case["parts"]:
             part = decode_down(msgspec.json.encode(spelled))
-            assert isinstance(part, Patch | Snapshot)
+            assert isinstance(part, Subscribed | Resumed | Snapshot | Patch)
             rows, more = apply(rows, part), part.more
     except Unfit:
         rows = None
