@@ -7,7 +7,11 @@ export default defineConfig({
     minify: false,
     sourcemap: true,
     lib: { entry: { index: "src/index.ts", api: "src/api.gen.ts", react: "src/react/index.ts" }, formats: ["es"] },
-    rolldownOptions: { external: [/^react/] },
+    rolldownOptions: {
+      external: [/^react/],
+      // Editors show the comments of the types, which keep theirs.
+      output: { comments: { jsdoc: false } },
+    },
   },
   test: {
     include: ["tests/**/*.test.{ts,tsx}"],

@@ -292,9 +292,9 @@ export class LiveClient implements Client {
   }
 
   #welcomed({ tenant, user, source, staleAfterMs, position, stream }: Welcome): void {
+    if (this.#state.name !== "connecting") throw new WireError("the server has said welcome twice");
     this.#received.welcomed(stream);
     this.#dispatch({ type: "welcomed", staleAfterMs });
-    if (this.#state.name !== "stale") return;
     this.#session = settled(this.#session ?? undefined, { tenant, user, source });
     this.#received.watermark(position);
     this.#confirmed();

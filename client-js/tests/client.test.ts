@@ -287,9 +287,9 @@ describe("staleness", () => {
     client.subscribe(() => seen.push([result().status, result().data, client.result(scores, p1).data]));
     await welcome(peer, { position: "0/30" });
     expect(peer.line.heard()).toMatchObject([
-      { type: "hello", position: "0/11" },
-      { type: "subscribe", id: "s3" },
-      { type: "subscribe", id: "s4" },
+      { type: "hello", position: "0/11", stream: "before" },
+      { type: "subscribe", id: "s3", resume: true },
+      { type: "subscribe", id: "s4", resume: true },
     ]);
     peer.line.say(subscribed("s3", 1, [n2, n1]), transition("0/30"));
     peer.line.say(watermark("0/31"));
@@ -298,6 +298,138 @@ describe("staleness", () => {
     peer.line.say(subscribed("s4", 2, []), transition("0/32"));
     expect(seen.at(-1)).toEqual(["live", [n2, n1], []]);
     expect(result().position).toBe("0/32");
+  });
+});
+
+describe("coming back", () => {
+  const resumed = (id: string, number: number, length: number, ...put: { at: number; row: unknown }[]): DownFrame => ({
+    type: "resumed",
+    id,
+    query: number,
+    position: "0/30",
+    length,
+    put,
+  });
+
+  it("brings only what was missed, and leaves the screen as it is until then", async () => {
+    const { client, peer, world, result } = await holding();
+    const before = result();
+    peer.line.cut();
+    world.advance(500);
+    client.hold(scores, p1);
+    await welcome(peer, { position: "0/30" });
+    await told();
+    expect(peer.line.heard()).toMatchObject([
+      { type: "hello", position: "0/10", stream: "before" },
+      { type: "subscribe", id: "s2", resume: true },
+      { type: "subscribe", id: "s3", resume: false },
+    ]);
+    expect(result()).toMatchObject({ status: "stale", data: [n1], position: "0/10" });
+    peer.line.say(resumed("s2", 1, 2, { at: 0, row: n2 }), transition("0/30"));
+    expect(result()).toMatchObject({ status: "live", data: [n2, n1], position: "0/30" });
+    expect((result().data as Note[])[1]).toBe((before.data as Note[])[0]);
+  });
+
+  it("shows the very same data where nothing was missed", async () => {
+    const { peer, world, result } = await holding();
+    const before = result().data;
+    peer.line.cut(4600);
+    world.advance(2000);
+    await welcome(peer, { position: "0/30" });
+    peer.line.say(resumed("s2", 1, 1), transition("0/30"));
+    expect(result()).toMatchObject({ status: "live", position: "0/30" });
+    expect(result().data).toBe(before);
+  });
+
+  it("to another stream brings everything whole", async () => {
+    const { peer, world, result } = await holding();
+    peer.line.cut();
+    world.advance(500);
+    await welcome(peer, { stream: "another", position: "0/30" });
+    expect(peer.line.heard()[1]).toMatchObject({ type: "subscribe", id: "s2", resume: false });
+    peer.line.say(subscribed("s2", 1, [n2]), transition("0/30"));
+    expect(result()).toMatchObject({ status: "live", data: [n2] });
+    peer.line.cut();
+    world.advance(500);
+    await welcome(peer, { stream: "another" });
+    expect(peer.line.heard()).toMatchObject([
+      { type: "hello", position: "0/30", stream: "another" },
+      { type: "subscribe", id: "s3", resume: true },
+    ]);
+  });
+
+  it("brings everything whole where the server says so", async () => {
+    const { peer, world, result } = await holding();
+    peer.line.cut();
+    world.advance(500);
+    await welcome(peer);
+    peer.line.say(subscribed("s2", 1, [n2]), transition("0/30"));
+    expect(result()).toMatchObject({ status: "live", data: [n2] });
+  });
+
+  it("to what does not fit is tried once, then everything comes whole", async () => {
+    const { peer, world, result } = await holding();
+    peer.line.cut();
+    world.advance(500);
+    await welcome(peer);
+    peer.line.say(resumed("s2", 1, 2), transition("0/30"));
+    expect(result()).toMatchObject({ status: "stale", data: [n1] });
+    for (const id of ["s3", "s4"]) {
+      world.advance(5000);
+      await welcome(peer);
+      expect(peer.line.heard()).toMatchObject([
+        { type: "hello", position: "0/10", stream: null },
+        { type: "subscribe", id, resume: false },
+      ]);
+      peer.line.cut();
+    }
+    world.advance(5000);
+    await welcome(peer);
+    peer.line.say(subscribed("s5", 1, [n2]), transition("0/30"));
+    expect(result()).toMatchObject({ status: "live", data: [n2] });
+    expect(peer.lines).toHaveLength(5);
+  });
+
+  it("without a token for a while forgets nothing", async () => {
+    let tokens = ["one", null, "two"];
+    const token = () => {
+      const [next, ...rest] = tokens;
+      tokens = rest;
+      return next ? Promise.resolve(next) : Promise.reject(new Error("no token"));
+    };
+    const { client, peer, world } = await connected({ token });
+    client.hold(notes, p1);
+    await told();
+    peer.line.say(subscribed("s1", 7, [n1]), transition("0/10"));
+    peer.line.cut();
+    world.advance(500);
+    peer.line.accept();
+    await told();
+    world.advance(2000);
+    await welcome(peer);
+    expect(peer.line.heard()).toMatchObject([
+      { type: "hello", token: "two", position: "0/10", stream: "before" },
+      { type: "subscribe", resume: true },
+    ]);
+  });
+
+  it("the position is that of the data on the screen, also while the next one is being built up", async () => {
+    const { client, peer, world } = await holding();
+    client.hold(scores, p1);
+    await told();
+    peer.line.say(subscribed("s2", 8, []), transition("0/11"));
+    peer.line.cut();
+    world.advance(500);
+    await welcome(peer, { position: "0/30" });
+    peer.line.say(resumed("s3", 1, 2, { at: 0, row: n2 }), transition("0/30"), watermark("0/31"));
+    peer.line.cut();
+    world.advance(1000);
+    await welcome(peer, { position: "0/40" });
+    expect(peer.line.heard()).toMatchObject([
+      { type: "hello", position: "0/11" },
+      { type: "subscribe", resume: true },
+      { type: "subscribe", resume: true },
+    ]);
   });
 });
 
@@ -319,6 +451,11 @@ describe("a broken wire", () => {
     expect(result()).toMatchObject({ status: "stale", data: [n1], position: "0/10" });
     world.advance(500);
     await welcome(peer);
+    // What the client holds may be wrong: it is not built upon.
+    expect(peer.line.heard()).toMatchObject([
+      { type: "hello", position: "0/10", stream: null },
+      { type: "subscribe", id: "s2", resume: false },
+    ]);
     peer.line.say(subscribed("s2", 3, [n2]), transition("0/40"));
     expect(result()).toMatchObject({ status: "live", data: [n2] });
   });
