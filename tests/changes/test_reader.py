@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bonfire.changes.lineage import Lineage
 from bonfire.changes.reader import Reader
 from bonfire.changes.side import Progress, Side
 from bonfire.changes.source import SourceUnavailable
@@ -17,6 +18,7 @@ class Server(Walsender):
 
     def __init__(self) -> None:
         self.slot = "slot"
+        self.lineage = Lineage("1", 1, 1)
         self.position = 100
         self.status: list[tuple[int, bool]] = []
 

@@ -160,6 +160,11 @@ class Wire:
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
+    def lead_to(self, url: str) -> None:
+        """Lead whoever connects from now on to another database."""
+        (host,) = parse_qs(urlsplit(url).query)["host"]
+        self._target = f"{host}/.s.PGSQL.5432"
+
     def stop(self) -> None:
         self._flowing.clear()
 

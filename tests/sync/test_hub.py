@@ -33,6 +33,10 @@ class ScriptedSource:
     def kind(self) -> SourceKind:
         return "wal"
 
+    @property
+    def stream(self) -> str:
+        return "wal-1-1-1"
+
     async def start(self, sink: Sink) -> int:
         self.sink = sink
         return 100

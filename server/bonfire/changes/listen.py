@@ -30,6 +30,7 @@ class ListenSource:
         self._connection: OutboxConnection | None = None
         self._place = Place(0, 0)
         self._told = 0
+        self._stream = ""
         self._wake = asyncio.Event()
         self._watermark_due = False
         self._tasks: list[asyncio.Task[None]] = []
@@ -40,7 +41,7 @@ class ListenSource:
 
     @property
     def stream(self) -> str:
-        return self.kind
+        return self._stream
 
     async def start(self, sink: Sink) -> int:
         connection = await self._open()
@@ -77,6 +78,7 @@ class ListenSource:
         connection = await OutboxConnection.open(self._url, self._timing, self._notified)
         try:
             await connection.switch_on()
+            self._stream = (await connection.lineage()).stream(self.kind)
         except BaseException:
             await connection.close()
             raise

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import asyncpg
 from msgspec import Struct
 
+from bonfire.changes.lineage import LINEAGE_SQL, Lineage
 from bonfire.changes.refusal import DATABASE_ERRORS, refusal_of_connection, refusal_of_question
 from bonfire.changes.source import SourceUnavailable
 from bonfire.changes.timing import Timing
@@ -108,6 +109,10 @@ class OutboxConnection:
                     "the outbox waits for older transactions to end; the oldest is open since %.0f s", age or 0
                 )
             await self._timing.sleep(_LOOK_EVERY)
+
+    async def lineage(self) -> Lineage:
+        row = await self._ask(self._connection.fetchrow(LINEAGE_SQL))
+        return Lineage(*row)
 
     async def newest(self) -> tuple[Place, int]:
         """The last commit in the outbox, and a position at or after it up to which every commit is visible to each

@@ -29,6 +29,7 @@ class Reader:
     def __init__(self, walsender: Walsender, side: Side, newest_xid: int, sink: Sink, timing: Timing) -> None:
         self.finished: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.position = walsender.position
+        self.lineage = walsender.lineage
         self._walsender = walsender
         self._side = side
         self._sink = sink

@@ -25,6 +25,7 @@ class ReplicationSource:
         self._timing = timing
         # A third of the silence that ends a stream, so that a dead database is noticed before that.
         self._side = Side(url, timing.silence / 3)
+        self._stream = ""
         self._reader: Reader | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -34,7 +35,7 @@ class ReplicationSource:
 
     @property
     def stream(self) -> str:
-        return self.kind
+        return self._stream
 
     async def probe(self) -> None:
         """Whether the WAL can be read here: try it, and leave nothing behind. SourceUnavailable says why it can't."""
@@ -51,6 +52,7 @@ class ReplicationSource:
         except BaseException:
             await self._side.close()
             raise
+        self._stream = reader.lineage.stream(self.kind)
         reader.attach()
         self._reader = reader
         self._keeper = asyncio.create_task(self._keep(reader, sink))
@@ -79,6 +81,7 @@ class ReplicationSource:
             await reader.close()
             self._reader = None
             reader = await self._open_again(sink)
+            self._stream = reader.lineage.stream(self.kind)
             sink.gap("the change stream was cut, and commits may have been missed")
             sink.up(reader.position)
             reader.attach()

@@ -68,6 +68,16 @@ class Side:
                 retry=False,
             )
 
+    async def database(self) -> int:
+        """The oid of the connection's database."""
+        return int(
+            await self._ask(
+                lambda connection: connection.fetchval(
+                    "select oid::bigint from pg_database where datname = current_database()"
+                )
+            )
+        )
+
     async def progress(self) -> Progress:
         row = await self._ask(
             lambda connection: connection.fetchrow(

@@ -41,7 +41,8 @@ class ChangeSource(Protocol):
     @property
     def stream(self) -> str:
         """Which history of which database this source reads, and how: only positions of equal streams name commits
-        that the other knows too. May be another one after `gap`."""
+        that the other knows too. Empty before `start`; it may be another one after each `up`, and is then there
+        before `up` is said."""
         ...
 
     async def start(self, sink: Sink) -> int:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import conninfo
 from psycopg.pq import DiagnosticField
 
+from bonfire.changes.lineage import Lineage
 from bonfire.changes.pgoutput import encode_status
 from bonfire.changes.refusal import refusal_of_slot
 from bonfire.changes.side import PUBLICATION, Side
@@ -53,9 +54,15 @@ class Walsender:
     """A stream that has been started at `position`. Nothing is read from it before `attach`."""
 
     def __init__(
-        self, connection: psycopg.AsyncConnection[tuple[object, ...]], slot: str, position: int, timing: Timing
+        self,
+        connection: psycopg.AsyncConnection[tuple[object, ...]],
+        slot: str,
+        lineage: Lineage,
+        position: int,
+        timing: Timing,
     ) -> None:
         self.slot = slot
+        self.lineage = lineage
         self.position = position
         self._connection = connection
         self._pgconn = connection.pgconn
@@ -102,13 +109,14 @@ class Walsender:
         # The server answers a status update at the latest after half of this, however busy it is with decoding, and
         # gives a silent reader up after all of it, also where its own setting is "never".
         await connection.execute(f"SET wal_sender_timeout = {int(timing.silence * 4 / 3 * 1000)}".encode())
+        lineage = await _identify(connection, side)
         position, seen = await _make_slot(connection, slot, side)
         await _settle(side, seen, timing)
         await connection.execute(
             f"START_REPLICATION SLOT {slot} LOGICAL 0/0"
             f" (proto_version '1', messages 'true', publication_names '{PUBLICATION}')".encode()
         )
-        return cls(connection, slot, position, timing)
+        return cls(connection, slot, lineage, position, timing)
 
     def attach(self, receiver: Receiver) -> None:
         """From the next turn of the event loop on, `receiver` is given what comes."""
@@ -188,6 +196,14 @@ class Walsender:
         receiver = self._detach()
         if receiver is not None:
             receiver.ended(reason)
+
+
+async def _identify(connection: psycopg.AsyncConnection[tuple[object, ...]], side: Side) -> Lineage:
+    row = await (await connection.execute("IDENTIFY_SYSTEM")).fetchone()
+    if row is None:
+        raise SourceUnavailable("the database did not say which one it is", retry=True)
+    system, timeline, _, _ = row
+    return Lineage(str(system), int(str(timeline)), await side.database())
 
 
 async def _make_slot(
