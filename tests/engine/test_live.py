@@ -38,7 +38,7 @@ def told(engine: LiveEngine, session: Session) -> list[DownFrame]:
     return [
         shared.frame
         for outgoing in engine.take_outgoing()
-        if session in outgoing.sessions
+        if session in outgoing.audience.sessions
         for shared in outgoing.frames
     ]
 

@@ -5,14 +5,18 @@ snapshots begin to see it and a moment at which the stream delivers it; transact
 takes its snapshot at any moment between being asked for and coming back. At each transition that a client is
 shown, each of its live queries must equal the truth at exactly that position.
 
-Two tenants share every key and every name; a commit may write rows of both, one row several times, and rows that tie
-or have no value in the order. Reads fail, come late, or come back from before a gap.
+Two tenants share every key and every name; a commit may write rows of both, one row several times, rows that tie or
+have no value in the order, or so many that it carries none of them. Reads fail, come late, or come back from before a
+gap. Clients stop reading for a while, wait for their own answers, go and come back with what they held, and have
+results checked, which must always be the same.
 """
 
 import json
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 
+import msgspec
 import pytest
 from msgspec import Raw
 
@@ -23,7 +27,9 @@ from bonfire.engine.reads import Answer, Read, Wanted
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import (
+    Checked,
     Patch,
+    Resumed,
     Snapshot,
     Stale,
     Subscribed,
@@ -52,6 +58,10 @@ class Transaction:
     before: dict[str, Value | None]
     state: Rows
     visible: bool = False
+
+
+def _name_of(plan: Plan) -> str:
+    return next(name for name, one in PLANS.items() if one is plan)
 
 
 def row(row_id: str, value: Value) -> bytes:
@@ -102,13 +112,15 @@ class Client:
     queries: dict[str, int] = field(default_factory=dict)
     results: dict[int, list[bytes]] = field(default_factory=dict)
     more: dict[int, bool] = field(default_factory=dict)
-    parts: list[Subscribed | Snapshot | Patch] = field(default_factory=list)
+    parts: list[Subscribed | Resumed | Snapshot | Patch] = field(default_factory=list)
     position: int = 0
     stale: bool = False
+    kept: dict[str, list[bytes]] = field(default_factory=dict)
+    """By subscription, what it held before it went and came back."""
 
     def take(self, frame: object, world: "World") -> None:
         match frame:
-            case Subscribed() | Snapshot() | Patch():
+            case Subscribed() | Resumed() | Snapshot() | Patch():
                 self.parts.append(frame)
             case Transition(position=position):
                 for part in self.parts:
@@ -118,6 +130,9 @@ class Client:
             case Watermark(position=position):
                 assert not self.parts
                 self.check(parse_position(position), world)
+            case Checked(outcome=outcome):
+                assert outcome != "differed", "what was sent is what is true"
+                world.checked[outcome] += 1
             case Stale():
                 self.stale = True
             case Unsubscribed(id=name, code=code):
@@ -129,8 +144,17 @@ class Client:
             case _:
                 raise AssertionError(frame)
 
-    def apply(self, part: Subscribed | Snapshot | Patch) -> None:
+    def apply(self, part: Subscribed | Resumed | Snapshot | Patch) -> None:
         match part:
+            case Resumed(id=name, query=query, remove=remove, put=put, length=length):
+                self.queries[name] = query
+                gone = {*remove, *(json.loads(bytes(p.row))["id"] for p in put)}
+                rows_now = [raw for raw in self.kept[name] if not gone or json.loads(raw)["id"] not in gone]
+                for p in put:
+                    assert p.at <= len(rows_now)
+                    rows_now.insert(p.at, bytes(p.row))
+                assert len(rows_now) >= length
+                self.results[query] = rows_now[:length]
             case Subscribed(id=name, query=query, rows=rows):
                 self.queries[name] = query
                 self.results[query] = [bytes(raw) for raw in rows]
@@ -141,6 +165,8 @@ class Client:
             case Patch(query=query, remove=remove, put=put):
                 if query not in self.results:
                     return
+                held = {json.loads(raw)["id"] for raw in self.results[query]}
+                assert held.issuperset(remove), "what is removed is there"
                 gone = {*remove, *(json.loads(bytes(p.row))["id"] for p in put)}
                 rows_now = [raw for raw in self.results[query] if json.loads(raw)["id"] not in gone]
                 for p in put:
@@ -180,7 +206,11 @@ class World:
         self.open_xids: list[int] = []
         self.next_xid = 100
         self.start = self.position
-        self.engine = LiveEngine(self.start)
+        # Frames of a few rows each, and a memory of a few changes.
+        self.engine = LiveEngine(
+            self.start, part_bytes=self.random.choice([1, 100, 10_000]), retained=self.random.choice([3, 30, 3000])
+        )
+        self.checked: Counter[str] = Counter()
         self.clients: list[Client] = []
         self.reads: list[Outstanding] = []
         self.names = 0
@@ -253,7 +283,67 @@ class World:
             return
         transaction = self.log[self.delivered]
         self.delivered += 1
-        self.engine.commit(Commit(transaction.position, transaction.xid, self.messages(transaction)))
+        messages = self.messages(transaction)
+        bulk: frozenset[tuple[str, str, str]] = frozenset()
+        if self.random.random() < 0.05:
+            # Too large to carry its rows.
+            bulk = frozenset(
+                (message.tenant or "", change.view, key)
+                for message in messages
+                for change in message.views
+                for changed in change.rows
+                for key in (changed.key, changed.old_key)
+                if key is not None
+            )
+            messages = [msgspec.structs.replace(message, views=[]) for message in messages]
+        author = self.random.choice(self.clients) if self.clients and self.random.random() < 0.1 else None
+        if author is not None:
+            self.engine.await_answer(author.session, transaction.position)
+        self.engine.commit(Commit(transaction.position, transaction.xid, messages, bulk=bulk))
+
+    def answer_mutation(self) -> None:
+        if self.clients:
+            self.engine.answered(self.random.choice(self.clients).session)
+
+    def stall(self) -> None:
+        if self.clients and self.random.random() < 0.5:
+            self.engine.park(self.random.choice(self.clients).session)
+
+    def read_on(self) -> None:
+        if self.clients:
+            self.engine.unpark(self.random.choice(self.clients).session)
+
+    def check_result(self) -> None:
+        client = self.random.choice(self.clients) if self.clients else None
+        if client is not None and client.plans:
+            self.engine.check(client.session, "c", self.random.choice(list(client.plans)))
+        self.engine.sample(self.random.random())
+
+    def come_back(self) -> None:
+        """A client is cut off, and comes back, here or after a while, with what it held."""
+        gone = [client for client in self.clients if client.position]
+        if not gone or self.engine.is_down or self.random.random() < 0.5:
+            return
+        old = self.random.choice(gone)
+        self.engine.leave(old.session)
+        self.clients.remove(old)
+        for _ in range(self.random.choice([0, 0, 3, 10])):
+            self.random.choice([self.commit, self.see, self.deliver])()
+            self.flush()
+        if self.engine.position < old.position:
+            return
+        client = Client(self.engine.join(object(), old.session.tenant, "all", since=old.position))
+        client.position = old.position
+        self.clients.append(client)
+        for name, plan in old.plans.items():
+            held = name in old.queries
+            self.names += 1
+            again = f"s{self.names}"
+            client.plans[again] = plan
+            if held:
+                client.kept[again] = old.results[old.queries[name]]
+            identity = QueryIdentity(client.session.tenant, _name_of(plan), b"{}", "all")
+            self.engine.subscribe(client.session, again, identity, plan, resume=held)
 
     def messages(self, transaction: Transaction) -> list[Message]:
         """One for each statement and tenant: the first write of each row, then the second ones, and so on."""
@@ -395,7 +485,7 @@ class World:
     def flush(self) -> None:
         by_session = {client.session: client for client in self.clients}
         for outgoing in self.engine.take_outgoing():
-            for session in outgoing.sessions:
+            for session in outgoing.audience.sessions:
                 if session in by_session:
                     for shared in outgoing.frames:
                         by_session[session].take(shared.frame, self)
@@ -418,6 +508,11 @@ class World:
             (self.cut, 1),
             (self.blink, 1),
             (self.unreadable, 1),
+            (self.answer_mutation, 2),
+            (self.stall, 1),
+            (self.read_on, 2),
+            (self.check_result, 1),
+            (self.come_back, 1),
             (self.engine.heartbeat, 2),
         ]
         calls, weights = [call for call, _ in actions], [weight for _, weight in actions]
@@ -435,6 +530,9 @@ class World:
             transaction.visible = True
         while self.delivered < len(self.log):
             self.deliver()
+        for client in self.clients:
+            self.engine.answered(client.session)
+            self.engine.unpark(client.session)
         for _ in range(200):
             self.ask()
             for read in self.reads:
@@ -450,6 +548,7 @@ class World:
             assert set(client.plans) == set(client.queries), "everybody got what they asked for"
         self.seen()
         assert len(list(self.engine._history)) == 0, "the history is empty when nothing is under way"
+        assert not self.engine.differed
 
 
 @pytest.mark.parametrize("block", range(20))
@@ -460,3 +559,12 @@ def test_every_transition_is_the_truth_at_its_position(block: int) -> None:
         except BaseException:
             print(f"seed {seed}")
             raise
+
+
+def test_the_schedules_reach_what_they_are_for() -> None:
+    worlds = [World(seed) for seed in range(150)]
+    for world in worlds:
+        world.run(300)
+    assert sum(world.engine.resumes for world in worlds) > 5
+    assert sum(world.engine.conflations for world in worlds) > 30
+    assert sum(world.checked["same"] for world in worlds) > 5

@@ -63,9 +63,13 @@ class IndexProgress(Struct, frozen=True, rename="camel"):
 
 class Commit(Struct, frozen=True):
     """One committed transaction. `position` is strictly monotonic; `xid` is the full 64-bit transaction id, or
-    the low 32 bits of it where the source knows no more (pgoutput); `at` is the commit's time, seconds since 1970."""
+    the low 32 bits of it where the source knows no more (pgoutput); `at` is the commit's time, seconds since 1970.
+
+    `bulk` names the (tenant, read model, key) whose rows changed in a transaction too large to carry its rows: who
+    shows these reads them afresh."""
 
     position: int
     xid: int
     messages: Sequence[Message]
     at: float = field(default=0.0)
+    bulk: frozenset[tuple[str, str, str]] = frozenset()

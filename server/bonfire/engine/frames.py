@@ -7,8 +7,8 @@ from bonfire_protocol.down import DownFrame
 class SharedFrame:
     """A frame and its bytes, one spelling per format, made on first demand and then shared.
 
-    `wire` is a place for the transport to keep what it makes of the bytes (its own framing), so that this too is
-    done once.
+    `wire` is a place for the transport to keep what it makes of the bytes (its own framing, compressed or not), so that
+    this too is done once.
     """
 
     __slots__ = ("_encoded", "frame", "wire")
@@ -16,7 +16,7 @@ class SharedFrame:
     def __init__(self, frame: DownFrame) -> None:
         self.frame = frame
         self._encoded: dict[Format, bytes] = {}
-        self.wire: dict[Format, bytes] = {}
+        self.wire: dict[object, bytes] = {}
 
     def encoded(self, format: Format) -> bytes:
         data = self._encoded.get(format)

@@ -26,7 +26,7 @@ SourceKey = tuple[str, str]
 class Digest:
     """A commit, indexed the way live queries look at it: all messages of the transaction together."""
 
-    __slots__ = ("position", "reset", "rows", "seen_at", "touched", "xid")
+    __slots__ = ("bulk", "position", "reset", "rows", "seen_at", "touched", "xid")
 
     def __init__(self, commit: Commit) -> None:
         self.position = commit.position
@@ -34,6 +34,7 @@ class Digest:
         self.rows: dict[RowKey, list[RowChange]] = {}
         self.touched: dict[SourceKey, set[str] | None] = {}
         self.reset: set[str] = set()
+        self.bulk = commit.bulk
         self.seen_at: int | None = None
         for message in commit.messages:
             self.reset.update(message.reset)

@@ -1,6 +1,7 @@
 """All live queries of a node, found by what a commit touches: a hash look-up, never a walk over subscriptions."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import TypeVar
 
 from bonfire.engine.history import Digest, RowKey
@@ -29,6 +30,11 @@ class QueryIndex:
 
     def find(self, identity: QueryIdentity) -> LiveQuery | None:
         return self._queries.get(identity)
+
+    def at(self, choice: float) -> LiveQuery | None:
+        """The query at this share (from 0 up to 1) of them all; None when there is none."""
+        place = int(choice * len(self._queries))
+        return next(islice(self._queries.values(), place, None), None)
 
     def add(self, identity: QueryIdentity, plan: Plan) -> LiveQuery:
         """A new live query; its number is never given again."""

@@ -1,8 +1,9 @@
 """The live engine: commits and frames in, frames and reads out. Pure; it tells what it owes, the shell does it.
 
 The shell's whole conversation with it:
-- in: `join`, `leave`, `subscribe`, `unsubscribe`, `commit`, `watermark`, `heartbeat`, `down`, `gap`, `up`, and for each
-  read that it asked for `landed`, `postponed` or `failed`; `look` and `looked` around a read that is no live query's;
+- in: `join`, `leave`, `subscribe`, `unsubscribe`, `check`, `commit`, `watermark`, `heartbeat`, `down`, `gap`, `up`, and
+  for each read that it asked for `landed`, `postponed` or `failed`; `look` and `looked` around a read that is no live
+  query's; `park` and `unpark` around the time in which a client takes nothing;
 - out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
   batch in one snapshot) and `awaited` (a position that the change stream should reach soon).
 
@@ -11,6 +12,7 @@ from there on, so that all queries of a session always move together.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
@@ -19,13 +21,16 @@ from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.history import Digest, History
 from bonfire.engine.index import QueryIndex
-from bonfire.engine.query import KeyedPlan, LiveQuery, Plan, QueryIdentity
+from bonfire.engine.parts import PART_BYTES, patch_in_parts, whole_in_parts
+from bonfire.engine.query import LiveQuery, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read, Reads
+from bonfire.engine.resume import difference_since
+from bonfire.engine.retained import ENTRIES, Retained
 from bonfire.engine.session import Session
 from bonfire.engine.settle import Settled, settle
-from bonfire.engine.view import Row, Window, difference
+from bonfire.engine.view import Window, difference
 from bonfire.engine.visibility import Visibility
-from bonfire_protocol.down import Patch, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
+from bonfire_protocol.down import Checked, Patch, Resumed, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
 
@@ -37,10 +42,12 @@ _UNREADABLE = (msgspec.DecodeError, TypeError, ValueError, ArithmeticError)
 
 
 class LiveEngine:
-    """See the module. One per node; not thread-safe."""
+    """See the module. One per node; not thread-safe. `part_bytes` bounds the rows in one frame; `retained` how many
+    changes are kept for those who come back."""
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, *, part_bytes: int = PART_BYTES, retained: int = ENTRIES) -> None:
         self.position = position
+        self._part_bytes = part_bytes
         self.is_down = False
         self._events = 0
         self._sessions: dict[Session, None] = {}
@@ -48,6 +55,12 @@ class LiveEngine:
         self._reads = Reads()
         self._history = History()
         self._delivery = Delivery()
+        self._retained = Retained(position, retained)
+        self._checks: dict[LiveQuery, list[tuple[Session, str]]] = {}
+        self.checks = 0
+        self.differed: list[str] = []
+        self.conflations = 0
+        self.resumes = 0
 
     # ---- what the engine owes -------------------------------------------------------------------------------
 
@@ -71,6 +84,7 @@ class LiveEngine:
             "reads": self._reads.under_way,
             "reads_owed": self._reads.owed,
             "recent_commits": len(self._history),
+            "retained_changes": len(self._retained),
         }
 
     def next_read(self) -> Read | None:
@@ -79,9 +93,10 @@ class LiveEngine:
 
     # ---- sessions -------------------------------------------------------------------------------------------
 
-    def join(self, key: object, tenant: str, access: str) -> Session:
-        """A client is there. `key` is the shell's own name for the connection."""
-        session = Session(key, tenant, access, self.position)
+    def join(self, key: object, tenant: str, access: str, *, since: int | None = None) -> Session:
+        """A client is there. `key` is the shell's own name for the connection. `since`: the position at which it holds
+        the results of the queries that it resumes."""
+        session = Session(key, tenant, access, self.position, since)
         self._sessions[session] = None
         if self.is_down:
             self._delivery.send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
@@ -95,12 +110,16 @@ class LiveEngine:
         session.blocking.clear()
         session.held.clear()
         for subscription, query in subscriptions:
+            query.audience = None
             query.subscribers.pop(session, None)
             query.waiting.pop((session, subscription), None)
             self._drop_if_unheld(query)
 
-    def subscribe(self, session: Session, subscription: str, identity: QueryIdentity, plan: Plan) -> None:
-        """Hold a live query. Fault `duplicate_id` when the session has an open subscription of that id."""
+    def subscribe(
+        self, session: Session, subscription: str, identity: QueryIdentity, plan: Plan, *, resume: bool = False
+    ) -> None:
+        """Hold a live query. `resume`: the client holds its result as of the position from which the session resumes.
+        Fault `duplicate_id` when the session has an open subscription of that id."""
         if subscription in session.subscriptions:
             raise Fault(
                 FaultCode.duplicate_id,
@@ -113,9 +132,11 @@ class LiveEngine:
             query = self._queries.add(identity, plan)
             self._reads.owe(query)
         session.subscriptions[subscription] = query
+        if resume and session.since is not None:
+            session.resuming.add(subscription)
         if query.result is not None and query.dirty_since is None and not self.is_down:
-            query.subscribers.setdefault(session, []).append(subscription)
-            self._delivery.show(session, self.position, [self._subscribed(query, subscription, self.position)])
+            query.hold(session, subscription)
+            self._delivery.show(session, self.position, self._subscribed(query, session, subscription, self.position))
         else:
             # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
             query.waiting[session, subscription] = None
@@ -124,16 +145,12 @@ class LiveEngine:
         """Let it go. Fault `not_found` when there is none of that id."""
         query = session.subscriptions.pop(subscription, None)
         if query is None:
-            raise Fault(
-                FaultCode.not_found,
-                "this connection has no open subscription with that id",
-                field="id",
-                expected="the id of an open subscription",
-            )
+            raise _no_subscription("id")
         self._delivery.send([SharedFrame(Unsubscribed(subscription))], [session])
         self._let_go(session, query, subscription)
 
     def _let_go(self, session: Session, query: LiveQuery, subscription: str) -> None:
+        query.audience = None
         ids = query.subscribers.get(session)
         if ids is not None and subscription in ids:
             ids.remove(subscription)
@@ -142,7 +159,7 @@ class LiveEngine:
         query.waiting.pop((session, subscription), None)
         session.forget(subscription)
         if query not in session.subscriptions.values():
-            session.blocking.pop(query, None)
+            session.unblock(query)
             self._delivery.release(session)
         self._drop_if_unheld(query)
 
@@ -150,6 +167,89 @@ class LiveEngine:
         if not query.held and query in self._queries:
             self._queries.drop(query)
             self._reads.drop(query)
+            self._checked(query, "unknown")
+
+    def await_answer(self, session: Session, position: int) -> None:
+        """The commit at `position`, which comes next, is this client's own, and its answer is not out: show it nothing
+        from there on."""
+        session.await_answer(position)
+
+    def answered(self, session: Session) -> None:
+        """The answer is out, or has taken too long."""
+        session.await_answer(None)
+        self._delivery.release(session)
+
+    # ---- who does not keep up -------------------------------------------------------------------------------
+
+    def park(self, session: Session) -> None:
+        """The client takes nothing now: from here on nothing is kept for it but which of its queries change."""
+        if not session.parked and session in self._sessions:
+            session.park()
+
+    def unpark(self, session: Session) -> None:
+        """It takes things again: it is given the newest results of what has changed, in one transition."""
+        if not session.parked or session not in self._sessions:
+            return
+        missed, untold = session.unpark()
+        frames: list[SharedFrame] = []
+        told: set[int] = set()
+        for subscription, query in session.subscriptions.items():
+            if subscription in untold:
+                frames += self._subscribed(query, session, subscription, self.position)
+                told.add(query.number)
+        for query in dict.fromkeys(session.subscriptions.values()):
+            if query.number in missed and query.number not in told:
+                frames += self._conflated(query)
+        if frames:
+            self.conflations += 1
+            # Results that are being read again, of which the known ones are older, join it over all this stretch.
+            session.hold(self.position, frames, start=0)
+        self._delivery.release(session)
+
+    # ---- self-check -----------------------------------------------------------------------------------------
+
+    def check(self, session: Session, check: str, subscription: str) -> None:
+        """Compute this subscription's query afresh, and compare. Fault `not_found` when there is none of that id."""
+        query = session.subscriptions.get(subscription)
+        if query is None:
+            raise _no_subscription("subscription")
+        self._checks.setdefault(query, []).append((session, check))
+        self._reads.owe(query)
+
+    def sample(self, choice: float) -> None:
+        """Check one live query of all, at `choice` (from 0 up to 1) of their order."""
+        query = self._queries.at(choice)
+        if query is not None:
+            self._checks.setdefault(query, [])
+            self._reads.owe(query)
+
+    def _checked(self, query: LiveQuery, outcome: Literal["same", "differed", "unknown"]) -> None:
+        askers = self._checks.pop(query, None)
+        if askers is None:
+            return
+        if outcome != "unknown":
+            self.checks += 1
+        if outcome == "differed":
+            self.differed.append(query.identity.name)
+        for session, check in askers:
+            if session in self._sessions:
+                frame = SharedFrame(Checked(check, outcome, format_position(self.position)))
+                self._delivery.send([frame], [session])
+
+    def _compare(self, query: LiveQuery, settled: Settled) -> None:
+        """The query was live when it was read for a check: what was read must be what was sent."""
+        if settled.exact_until is not None:
+            self._checked(query, "unknown")
+        elif not _differ(query, settled):
+            self._checked(query, "same")
+        else:
+            query.result = settled.result
+            query.more = settled.more
+            query.snapshot_parts.clear()
+            rows = [row for _, row in settled.rows]
+            frame = Snapshot(query.number, rows, "repaired", settled.more)
+            self._delivery.fan_out({query: self._whole(query, frame)}, self.position)
+            self._checked(query, "differed")
 
     # ---- the change stream ----------------------------------------------------------------------------------
 
@@ -159,10 +259,14 @@ class LiveEngine:
         self.position = commit.position
         digest = Digest(commit)
         self._history.append(digest)
-        changed: dict[LiveQuery, SharedFrame] = {}
+        self._retained.note(digest)
+        changed: dict[LiveQuery, list[SharedFrame]] = {}
         for row_key, changes in digest.rows.items():
             for query in list(self._queries.keyed(row_key)):
                 self._apply(query, changes, commit.position, changed)
+        for row_key in digest.bulk:
+            for query in self._queries.keyed(row_key):
+                self._mark_dirty(query, commit.position)
         for query in self._queries.dependents(digest):
             self._mark_dirty(query, commit.position)
         if digest.reset:
@@ -172,7 +276,7 @@ class LiveEngine:
         self._land()
 
     def _apply(
-        self, query: LiveQuery, changes: list[RowChange], position: int, changed: dict[LiveQuery, SharedFrame]
+        self, query: LiveQuery, changes: list[RowChange], position: int, changed: dict[LiveQuery, list[SharedFrame]]
     ) -> None:
         if not isinstance(query.result, Window) or query.dirty_since is not None:
             # Loading or dirty: the history holds this commit until the read has landed.
@@ -190,14 +294,15 @@ class LiveEngine:
             # The window lost more rows than it kept behind it; what it shows at this position must be read.
             self._mark_dirty(query, position)
         if change or query.more != more:
-            changed[query] = SharedFrame(Patch(query.number, change.remove, change.put, query.more))
+            patch = Patch(query.number, change.remove, change.put, query.more)
+            changed[query] = patch_in_parts(patch, change.moved, self._part_bytes)
 
     def _mark_dirty(self, query: LiveQuery, position: int) -> None:
         if query.result is None or query.dirty_since is not None:
             return
         query.dirty_since = position
         for session in query.subscribers:
-            session.blocking[query] = position
+            session.block(query, position)
         self._reads.owe(query)
 
     def watermark(self, position: int) -> None:
@@ -218,8 +323,11 @@ class LiveEngine:
             self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], free)
 
     def confirm(self, session: Session) -> None:
-        """Tell one session how far its data are true now, if it need not wait for a read."""
-        if session.free and not self.is_down and session.position < self.position:
+        """What one session holds is true at the engine's position too: say so, unless it was shown something there."""
+        if not session.free or self.is_down:
+            return
+        shown = max((query.shown_at for query in session.subscriptions.values()), default=0)
+        if max(shown, session.position) < self.position:
             session.position = self.position
             self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], [session])
 
@@ -240,6 +348,7 @@ class LiveEngine:
             # It goes on without a cut: the next snapshots may still miss its last commits.
             self._history.note_gap(self.position)
         self._reads.forget()
+        self._retained.restart(self.position)
         for query in self._queries:
             self._mark_dirty(query, unknown_from)
 
@@ -247,14 +356,18 @@ class LiveEngine:
         """The change stream goes on; every commit after `position` will come."""
         self._events += 1
         self.is_down = False
+        if self._retained.since >= self.position:
+            # There was a gap.
+            self._retained.restart(max(self.position, position))
         self.position = max(self.position, position)
         self.heartbeat()
         for query in self._queries:
             if query.waiting and query.result is not None and query.dirty_since is None:
                 waiting, query.waiting = query.waiting, {}
                 for session, subscription in waiting:
-                    query.subscribers.setdefault(session, []).append(subscription)
-                    self._delivery.show(session, self.position, [self._subscribed(query, subscription, self.position)])
+                    query.hold(session, subscription)
+                    frames = self._subscribed(query, session, subscription, self.position)
+                    self._delivery.show(session, self.position, frames)
         self._land()
 
     # ---- reads ----------------------------------------------------------------------------------------------
@@ -320,8 +433,11 @@ class LiveEngine:
                     continue
                 if settled is None:
                     self._reads.owe(query)
+                elif query.result is not None and query.dirty_since is None:
+                    self._compare(query, settled)
                 else:
                     self._show(query, settled, touched)
+                    self._checked(query, "unknown")
             for session in touched:
                 self._delivery.release(session)
         if ready:
@@ -334,7 +450,7 @@ class LiveEngine:
         """The query's result is known from its first dirty position on, until it is not exact any more."""
         exact_until = settled.exact_until
         position = self.position if exact_until is None else exact_until - 1
-        frame = self._change_frame(query, settled.rows, settled.more) if query.result is not None else None
+        frames = self._change_frames(query, settled) if query.result is not None else []
         dirty_since = query.dirty_since
         query.result = settled.result
         query.more = settled.more
@@ -343,11 +459,11 @@ class LiveEngine:
         for session in query.subscribers:
             touched[session] = None
             if dirty_since is not None:
-                session.merge(dirty_since, position, frame)
+                session.merge(dirty_since, position, frames)
             if exact_until is None:
-                session.blocking.pop(query, None)
+                session.unblock(query)
             else:
-                session.blocking[query] = exact_until
+                session.block(query, exact_until)
         waiting, query.waiting = query.waiting, {}
         for session, subscription in waiting:
             touched[session] = None
@@ -365,35 +481,35 @@ class LiveEngine:
         """
         held_from = session.blocking.get(query)
         if exact_until is None:
-            query.subscribers.setdefault(session, []).append(subscription)
-            part = self._subscribed(query, subscription, self.position)
+            query.hold(session, subscription)
+            part = self._subscribed(query, session, subscription, self.position)
             if held_from is not None:
                 session.merge(held_from, self.position, part)
-                del session.blocking[query]
+                session.unblock(query)
             else:
-                session.hold(self.position, [part])
+                session.hold(self.position, part)
         elif held_from is not None and exact_until > held_from and session not in query.subscribers:
-            query.subscribers.setdefault(session, []).append(subscription)
-            session.merge(held_from, position, self._subscribed(query, subscription, position))
-            session.blocking[query] = exact_until
+            query.hold(session, subscription)
+            session.merge(held_from, position, self._subscribed(query, session, subscription, position))
+            session.block(query, exact_until)
         elif session in query.subscribers:
             # It holds this query under another name, and moves with it.
-            query.subscribers[session].append(subscription)
-            session.merge(position, position, self._subscribed(query, subscription, position))
+            query.hold(session, subscription)
+            session.merge(position, position, self._subscribed(query, session, subscription, position))
         else:
-            session.blocking.setdefault(query, self.position + 1)
+            session.block(query, session.blocking.get(query, self.position + 1))
             query.waiting[session, subscription] = None
 
-    def _change_frame(self, query: LiveQuery, rows: list[Row], more: bool) -> SharedFrame | None:
-        """What takes the viewers from the old result to `rows`; None when nothing differs."""
-        old = query.shown()
-        if more == query.more and [bytes(row) for _, row in old] == [bytes(row) for _, row in rows]:
-            return None
-        identified = isinstance(query.plan, KeyedPlan) or query.plan.identified
-        change = difference(old, rows) if identified else None
+    def _change_frames(self, query: LiveQuery, settled: Settled) -> list[SharedFrame]:
+        """What takes the viewers from the old result to the new one; nothing when they are the same."""
+        if not _differ(query, settled):
+            return []
+        change = difference(query.shown(), settled.rows) if query.identified else None
         if change is None:
-            return SharedFrame(Snapshot(query.number, [row for _, row in rows], "changed", more))
-        return SharedFrame(Patch(query.number, change.remove, change.put, more))
+            return self._whole(query, Snapshot(query.number, [row for _, row in settled.rows], "changed", settled.more))
+        return patch_in_parts(
+            Patch(query.number, change.remove, change.put, settled.more), change.moved, self._part_bytes
+        )
 
     def _end(self, query: LiveQuery, fault: Fault) -> None:
         """The query can't be kept true: everybody who holds it is told, and nobody is held up by it."""
@@ -401,9 +517,10 @@ class LiveEngine:
         held.extend(query.waiting)
         query.subscribers = {}
         query.waiting = {}
+        query.audience = None
         for session, subscription in held:
             session.subscriptions.pop(subscription, None)
-            session.blocking.pop(query, None)
+            session.unblock(query)
             session.forget(subscription)
             self._delivery.send(
                 [SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session]
@@ -415,17 +532,62 @@ class LiveEngine:
 
     # ---- frames ---------------------------------------------------------------------------------------------
 
-    def _subscribed(self, query: LiveQuery, subscription: str, position: int) -> SharedFrame:
-        # Clients name subscriptions alike ("1", "2"): the snapshot is encoded once for all that chose the same name.
-        frame = query.snapshot_parts.get(subscription)
+    def _subscribed(self, query: LiveQuery, session: Session, subscription: str, position: int) -> list[SharedFrame]:
+        """What makes this subscription live: what the client has missed, where it holds an older result, or all."""
+        since = session.since if subscription in session.resuming else None
+        session.resuming.discard(subscription)
+        # Clients name subscriptions alike ("1", "2"), and come back from one position after a cut: what is the same for
+        # several is encoded once.
+        key = (subscription, since)
         wire_position = format_position(position)
-        if frame is None or not isinstance(frame.frame, Subscribed) or frame.frame.position != wire_position:
+        frames = query.snapshot_parts.get(key)
+        if frames is not None and getattr(frames[0].frame, "position", None) == wire_position:
+            return frames
+        missed = None if since is None else difference_since(query, since, self._retained)
+        if missed is None:
             rows = [row for _, row in query.shown()]
-            frame = SharedFrame(Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more))
-            if len(query.snapshot_parts) >= KEPT_SNAPSHOTS:
-                query.snapshot_parts.clear()
-            query.snapshot_parts[subscription] = frame
-        return frame
+            frame = Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more)
+            frames = self._whole(query, frame)
+        else:
+            self.resumes += 1
+            resumed = Resumed(
+                subscription, query.number, wire_position, missed.length, missed.remove, missed.put, query.more
+            )
+            frames = [SharedFrame(resumed)]
+        self._keep(query, key, frames)
+        return frames
+
+    def _conflated(self, query: LiveQuery) -> list[SharedFrame]:
+        """The query's result for those who have missed what led to it."""
+        frames = query.snapshot_parts.get((None, None))
+        if frames is None:
+            rows = [row for _, row in query.shown()]
+            frames = self._whole(query, Snapshot(query.number, rows, "conflated", query.more))
+            self._keep(query, (None, None), frames)
+        return frames
+
+    def _whole(self, query: LiveQuery, frame: Subscribed | Snapshot) -> list[SharedFrame]:
+        return whole_in_parts(frame, self._part_bytes) if query.identified else [SharedFrame(frame)]
+
+    def _keep(self, query: LiveQuery, key: tuple[str | None, int | None], frames: list[SharedFrame]) -> None:
+        if len(query.snapshot_parts) >= KEPT_SNAPSHOTS:
+            query.snapshot_parts.clear()
+        query.snapshot_parts[key] = frames
+
+
+def _differ(query: LiveQuery, settled: Settled) -> bool:
+    if settled.more != query.more:
+        return True
+    return [bytes(row) for _, row in query.shown()] != [bytes(row) for _, row in settled.rows]
+
+
+def _no_subscription(field: str) -> Fault:
+    return Fault(
+        FaultCode.not_found,
+        "this connection has no open subscription with that id",
+        field=field,
+        expected="the id of an open subscription",
+    )
 
 
 def _unreadable(error: Exception) -> Fault:

@@ -35,35 +35,51 @@ class QueryIdentity(Struct, frozen=True):
 
 class KeyedPlan(Struct, frozen=True):
     """Rows of read model `view` under `key`, the first `limit` of them in `order` ((column, descending), ...).
-    `handle` is the shell's own: what it needs to read the rows."""
+    `handle` is the shell's own: what it needs to read the rows. `urgent`: read before those that are not."""
 
     view: str
     key: str
     limit: int
     order: tuple[tuple[str, bool], ...]
     handle: Any = None
+    urgent: bool = False
 
 
 class AppPlan(Struct, frozen=True):
     """A result that is read again when a commit touches one of its dependencies: (source, patient or None for any).
 
     `identified`: each row has an `id`, so that a patch can name rows; otherwise the whole result is sent. `handle` is
-    the shell's own: what it needs to run the query."""
+    the shell's own: what it needs to run the query. `urgent`: run before those that are not."""
 
     dependencies: Dependencies
     shape: Shape
     identified: bool
     handle: Any = None
+    urgent: bool = False
 
 
 Plan = KeyedPlan | AppPlan
 
 
+class Audience:
+    """The sessions that get the same bytes, and those that are held up and get them later. `ways` is a place for the
+    transport to keep what it knows of their sockets, so that this too is looked up once."""
+
+    __slots__ = ("held_up", "sessions", "ways")
+
+    def __init__(self, sessions: "list[Session]", held_up: "list[Session]") -> None:
+        self.sessions = sessions
+        self.held_up = held_up
+        self.ways: Any = None
+
+
 class LiveQuery:
     """See the module's table of states. `subscribers` maps each session to its subscription ids, `waiting` holds those
-    (session, subscription id) that have not been told `subscribed` yet."""
+    (session, subscription id) that have not been told `subscribed` yet. `audience`: who of `subscribers` is free, as
+    long as that is known. `shown_at`: the position of the last patch that went to all of them."""
 
     __slots__ = (
+        "audience",
         "dirty_since",
         "identity",
         "more",
@@ -72,6 +88,7 @@ class LiveQuery:
         "plan",
         "reading",
         "result",
+        "shown_at",
         "snapshot_parts",
         "subscribers",
         "waiting",
@@ -88,11 +105,23 @@ class LiveQuery:
         self.reading: int | None = None
         self.subscribers: dict[Session, list[str]] = {}
         self.waiting: dict[tuple[Session, str], None] = {}
-        self.snapshot_parts: dict[str, SharedFrame] = {}
+        self.snapshot_parts: dict[tuple[str | None, int | None], list[SharedFrame]] = {}
+        self.audience: Audience | None = None
+        self.shown_at = 0
 
     @property
     def shape(self) -> Shape:
         return self.plan.shape if isinstance(self.plan, AppPlan) else "list"
+
+    def hold(self, session: "Session", subscription: str) -> None:
+        """From now on this session is shown it, under this name."""
+        self.subscribers.setdefault(session, []).append(subscription)
+        self.audience = None
+
+    @property
+    def identified(self) -> bool:
+        """Whether its rows have ids, by which patches can name them."""
+        return isinstance(self.plan, KeyedPlan) or self.plan.identified
 
     @property
     def held(self) -> bool:

@@ -1,6 +1,7 @@
 """Reads that the engine owes: which queries to read together, which reads are under way, which have come back."""
 
 from collections.abc import Sequence
+from itertools import chain
 
 from msgspec import Raw, Struct
 
@@ -55,11 +56,13 @@ def rows_to_read(plan: Plan) -> int:
 
 
 class Reads:
-    """Invariant: a query is owed or in one read under way, never both. Times are the engine's own count of events."""
+    """Invariant: a query is owed or in one read under way, never both; `_urgent` names those of `_owed` that go first.
+    Times are the engine's own count of events."""
 
     def __init__(self) -> None:
         self._tickets = 0
         self._owed: dict[str, dict[LiveQuery, None]] = {}
+        self._urgent: dict[str, dict[LiveQuery, None]] = {}
         self._under_way: dict[int, _Reading] = {}
         self._looks: dict[int, tuple[int, int]] = {}
 
@@ -81,14 +84,17 @@ class Reads:
         """This query must be read. One that is being read is looked at again when that read lands."""
         if query.reading is None:
             self._owed.setdefault(query.identity.tenant, {})[query] = None
+            if query.plan.urgent:
+                self._urgent.setdefault(query.identity.tenant, {})[query] = None
 
     def drop(self, query: LiveQuery) -> None:
         """Nobody wants it any more."""
-        owed = self._owed.get(query.identity.tenant)
-        if owed is not None:
-            owed.pop(query, None)
-            if not owed:
-                del self._owed[query.identity.tenant]
+        for queues in (self._owed, self._urgent):
+            queue = queues.get(query.identity.tenant)
+            if queue is not None:
+                queue.pop(query, None)
+                if not queue:
+                    del queues[query.identity.tenant]
 
     def next(self, now: int) -> Read | None:
         """A batch of queries to read, or None. Queries that a session holds together are read together: two results
@@ -98,9 +104,10 @@ class Reads:
         # Tenants take turns: one with very much to read delays each of the others by one batch at a time.
         tenant, owed = next(iter(self._owed.items()))
         del self._owed[tenant]
+        urgent = self._urgent.pop(tenant, {})
         batch: dict[LiveQuery, None] = {}
         reached: set[Session] = set()
-        for seed in owed:
+        for seed in chain(urgent, owed):
             frontier = [seed]
             while frontier and len(batch) < BATCH:
                 query = frontier.pop()
@@ -116,9 +123,12 @@ class Reads:
         self._tickets += 1
         for query in batch:
             del owed[query]
+            urgent.pop(query, None)
             query.reading = self._tickets
         if owed:
             self._owed[tenant] = owed
+        if urgent:
+            self._urgent[tenant] = urgent
         self._under_way[self._tickets] = _Reading(now, list(batch))
         wanted = [Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan)) for query in batch]
         return Read(self._tickets, tenant, wanted)

@@ -2,7 +2,7 @@
 
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import LiveQuery
-from bonfire_protocol.down import Subscribed
+from bonfire_protocol.down import Patch, Resumed, Snapshot, Subscribed
 
 
 class Held:
@@ -17,40 +17,116 @@ class Held:
 
 
 class Session:
-    """One connection. Invariants: `held` is ordered, its stretches disjoint; while `blocking` is not empty nothing at
-    or after its least position is shown, because a query of this session is not known there yet."""
+    """One connection. Invariants: `held` is ordered, its stretches disjoint; while something blocks, nothing at or
+    after the least blocked position is shown.
 
-    __slots__ = ("access", "blocking", "held", "key", "position", "subscriptions", "tenant")
+    | it is | because | what commits bring it |
+    |---|---|---|
+    | free | nothing holds it up | goes out at once; it is true at the engine's position |
+    | blocked | a query of it is being read again, or its own mutation's answer comes first | is held, in order |
+    | parked | the client does not read what was sent | is not kept: only that its queries have changed |
+    """
 
-    def __init__(self, key: object, tenant: str, access: str, position: int) -> None:
+    __slots__ = (
+        "access",
+        "answer_due",
+        "blocking",
+        "free",
+        "held",
+        "key",
+        "missed",
+        "parked",
+        "position",
+        "resuming",
+        "since",
+        "subscriptions",
+        "tenant",
+        "untold",
+    )
+
+    def __init__(self, key: object, tenant: str, access: str, position: int, since: int | None) -> None:
         self.key = key
         self.tenant = tenant
         self.access = access
         self.position = position
+        """The last one that it was told by itself; `LiveQuery.shown_at` is that of what went to many."""
+        self.since = since
+        """Where it resumes from."""
+        self.resuming: set[str] = set()
         self.subscriptions: dict[str, LiveQuery] = {}
         self.blocking: dict[LiveQuery, int] = {}
+        self.answer_due: int | None = None
         self.held: list[Held] = []
+        self.parked = False
+        self.missed: set[int] = set()
+        self.untold: set[str] = set()
+        self.free = True
 
-    @property
-    def free(self) -> bool:
-        """Whether a transition can be shown at once."""
-        return not self.blocking and not self.held
+    # ---- what holds it up -----------------------------------------------------------------------------------
 
-    def hold(self, position: int, frames: list[SharedFrame]) -> None:
-        """Keep the frames of a transition at `position`, the newest so far, for later."""
-        if self.held and self.held[-1].position >= position:
+    def block(self, query: LiveQuery, position: int) -> None:
+        """What this query's result is from `position` on is not known."""
+        self.blocking[query] = position
+        self._settle()
+
+    def unblock(self, query: LiveQuery) -> None:
+        if self.blocking.pop(query, None) is not None:
+            self._settle()
+
+    def await_answer(self, position: int | None) -> None:
+        """Show nothing from `position` on until its own mutation's answer is out; None: it is."""
+        self.answer_due = position
+        self._settle()
+
+    def park(self) -> None:
+        """Keep no transitions any more, not even those that are held: only which queries they change."""
+        self.parked = True
+        for held in self.held:
+            self._miss(held.frames)
+        self.held.clear()
+        self._settle()
+
+    def unpark(self) -> tuple[set[int], set[str]]:
+        """Keep transitions again. The numbers of the queries that have changed meanwhile, and the subscriptions that
+        were never told."""
+        missed, self.missed = self.missed, set()
+        untold, self.untold = self.untold, set()
+        self.parked = False
+        self._settle()
+        return missed, untold
+
+    def _settle(self) -> None:
+        free = not (self.blocking or self.held or self.parked or self.answer_due is not None)
+        if free != self.free:
+            self.free = free
+            for query in self.subscriptions.values():
+                query.audience = None
+
+    # ---- transitions that wait ------------------------------------------------------------------------------
+
+    def hold(self, position: int, frames: list[SharedFrame], start: int | None = None) -> None:
+        """Keep the frames of a transition at `position`, the newest so far, for later. `start`: where the stretch that
+        it takes the client over begins, if not there."""
+        if self.parked:
+            self._miss(frames)
+        elif self.held and self.held[-1].position >= position:
             self.held[-1].frames.extend(frames)
         else:
-            self.held.append(Held(position, position, list(frames)))
+            self.held.append(Held(position if start is None else start, position, list(frames)))
+            self._settle()
 
-    def merge(self, start: int, position: int, frame: SharedFrame | None) -> None:
+    def merge(self, start: int, position: int, frames: list[SharedFrame]) -> None:
         """A query that was unknown from `start` on is known at `position`: what is held over that stretch becomes one
-        transition that ends with `frame`. It is there even without one: the query's result is the same as before at
+        transition that ends with `frames`. It is there even without any: the query's result is the same as before at
         `position`, but what it was in between nobody knows, so no other transition may end there."""
+        if self.parked:
+            self._miss(frames)
+            return
         start = min(start, position)
         inside = [held for held in self.held if held.position >= start and held.start <= position]
         if not inside:
-            self._insert(Held(start, position, [frame] if frame is not None else []))
+            self._insert(Held(start, position, list(frames)))
+            self._settle()
             return
         first = inside[0]
         for later in inside[1:]:
@@ -58,17 +134,32 @@ class Session:
             self.held.remove(later)
         first.start = min(first.start, start)
         first.position = max(inside[-1].position, position)
-        if frame is not None:
-            first.frames.append(frame)
+        first.frames.extend(frames)
 
     def forget(self, subscription: str) -> None:
         """The client has let this subscription go before it was shown: `subscribed` must not come after all."""
+        self.resuming.discard(subscription)
+        self.untold.discard(subscription)
         for held in self.held:
             held.frames = [
                 shared
                 for shared in held.frames
-                if not (isinstance(shared.frame, Subscribed) and shared.frame.id == subscription)
+                if not (isinstance(shared.frame, Subscribed | Resumed) and shared.frame.id == subscription)
             ]
+
+    def release(self) -> list[Held]:
+        """The transitions that may be shown now, in order."""
+        if not self.held:
+            return []
+        barrier = min(self.blocking.values(), default=None)
+        if self.answer_due is not None:
+            barrier = self.answer_due if barrier is None else min(barrier, self.answer_due)
+        count = 0
+        while count < len(self.held) and (barrier is None or self.held[count].position < barrier):
+            count += 1
+        released, self.held = self.held[:count], self.held[count:]
+        self._settle()
+        return released
 
     def _insert(self, transition: Held) -> None:
         place = len(self.held)
@@ -76,13 +167,12 @@ class Session:
             place -= 1
         self.held.insert(place, transition)
 
-    def release(self) -> list[Held]:
-        """The transitions that may be shown now, in order."""
-        if not self.held:
-            return []
-        barrier = min(self.blocking.values(), default=None)
-        count = 0
-        while count < len(self.held) and (barrier is None or self.held[count].position < barrier):
-            count += 1
-        released, self.held = self.held[:count], self.held[count:]
-        return released
+    def _miss(self, frames: list[SharedFrame]) -> None:
+        for shared in frames:
+            match shared.frame:
+                case Subscribed(id=subscription) | Resumed(id=subscription):
+                    self.untold.add(subscription)
+                case Snapshot(query=number) | Patch(query=number):
+                    self.missed.add(number)
+                case _:
+                    raise AssertionError(shared.frame)

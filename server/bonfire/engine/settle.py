@@ -40,10 +40,13 @@ def settle(
 
 def _settle_keyed(query: LiveQuery, plan: KeyedPlan, rows: list[Raw], unseen: list[Digest]) -> Settled | None:
     assert query.ordering is not None
+    key = (query.identity.tenant, plan.view, plan.key)
+    if any(plan.view in digest.reset or key in digest.bulk for digest in unseen):
+        return None
     result = Window(query.ordering, plan.limit, rows, complete=len(rows) < rows_to_read(plan))
     for digest in unseen:
-        result.apply(digest.rows.get((query.identity.tenant, plan.view, plan.key), ()))
-    if result.short or any(plan.view in digest.reset for digest in unseen):
+        result.apply(digest.rows.get(key, ()))
+    if result.short:
         return None
     return Settled(result, result.shown(), result.more, None)
 

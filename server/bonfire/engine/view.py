@@ -19,10 +19,12 @@ Row = tuple[str, Raw]
 
 
 class Change(Struct, frozen=True):
-    """What a window's viewer must do: take out `remove` and the ids in `put`, then put each row at its index."""
+    """What a window's viewer must do: take out `remove` and the ids in `put`, then put each row at its index. `moved`:
+    those of `put` that it was shown before, with their new indexes."""
 
     remove: list[str]
     put: list[PutRow]
+    moved: dict[str, int]
 
     def __bool__(self) -> bool:
         return bool(self.remove or self.put)
@@ -83,8 +85,9 @@ class Window:
                     put_ids.append(row_id)
             elif shown_before:
                 remove.append(row_id)
-        puts = sorted((PutRow(self._index(row_id), self._rows[row_id]) for row_id in put_ids), key=_place)
-        return Change(remove, puts)
+        places = {row_id: self._index(row_id) for row_id in put_ids}
+        puts = sorted((PutRow(at, self._rows[row_id]) for row_id, at in places.items()), key=_place)
+        return Change(remove, puts, {row_id: at for row_id, at in places.items() if was_shown.get(row_id)})
 
     def _crossed(self, before: int, touched: dict[str, bool]) -> tuple[list[str], list[str]]:
         """The untouched rows that the window's edge passed over: (left, entered).
@@ -161,7 +164,7 @@ def difference(old: Sequence[Row], new: Sequence[Row]) -> Change | None:
     kept_now = [row_id for row_id, _ in new if row_id in old_rows]
     if kept_before != kept_now or len(put) > max(8, len(new) // 2):
         return None
-    return Change(remove, put)
+    return Change(remove, put, {new[one.at][0]: one.at for one in put if new[one.at][0] in old_rows})
 
 
 def _place(put: PutRow) -> int:

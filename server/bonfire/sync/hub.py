@@ -188,7 +188,7 @@ class Hub:
         for outgoing in self.engine.take_outgoing():
             by_format: dict[Format, list[Peer]] = {Format.json: [], Format.msgpack: []}
             json = by_format[Format.json]
-            for session in outgoing.sessions:
+            for session in outgoing.audience.sessions:
                 peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
                 if peer.format is Format.json:
                     json.append(peer)
@@ -280,8 +280,8 @@ class Hub:
 
     # ---- what connections ask -------------------------------------------------------------------------------
 
-    def join(self, peer: Peer, tenant: str, access: str) -> Session:
-        return self.engine.join(peer, tenant, access)
+    def join(self, peer: Peer, tenant: str, access: str, *, since: int | None = None) -> Session:
+        return self.engine.join(peer, tenant, access, since=since)
 
     def expect_index(self, tenant: str, mutation: str, peer: Peer) -> None:
         """`peer` wants to be told how the indexes of this mutation get on."""

@@ -27,7 +27,7 @@ from bonfire.sync.reader import plan
 from bonfire_protocol.codec import Format, decode_up, encode
 from bonfire_protocol.down import Committed, DownFrame, Indexed, IndexState, Pong, Refused, Result, Welcome
 from bonfire_protocol.faults import CloseCode, Fault, FaultCode
-from bonfire_protocol.up import Hello, Mutate, Ping, Query, Subscribe, Unsubscribe, UpFrame
+from bonfire_protocol.up import Check, Hello, Mutate, Ping, Query, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
 from bonfire_protocol.version import MSGPACK_SUBPROTOCOL, PROTOCOL_VERSION
 
@@ -242,7 +242,8 @@ class Connection:
                 self._hub.source.stream,
             )
         )
-        self._session = self._hub.join(self, principal.tenant, principal.access)
+        resumes = seen and frame.stream == self._hub.source.stream
+        self._session = self._hub.join(self, principal.tenant, principal.access, since=seen if resumes else None)
         self._hub.pump()
         return True
 
@@ -276,7 +277,7 @@ class Connection:
                     raise _too_many("open subscriptions", limits.subscriptions)
                 query = self._live.registry.find_query(frame.query)
                 identity, live_plan = plan(query, bytes(frame.args), self._principal)
-                self._hub.engine.subscribe(self._session, frame.id, identity, live_plan)
+                self._hub.engine.subscribe(self._session, frame.id, identity, live_plan, resume=frame.resume)
             case Unsubscribe():
                 self._hub.engine.unsubscribe(self._session, frame.id)
             case Query():
@@ -291,6 +292,8 @@ class Connection:
                 self._mutations.put_nowait(frame)
                 if self._mutator is None:
                     self._mutator = asyncio.create_task(self._mutate_in_order())
+            case Check():
+                self._hub.engine.check(self._session, frame.id, frame.subscription)
             case Ping():
                 self.send(Pong(format_position(self._hub.engine.position), frame.id))
 
