@@ -4,13 +4,14 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Self
 from uuid import uuid4
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from bonfire_protocol.values import parse_position
+from bonfire_protocol.values import format_position, parse_position
 
 Rows = list[dict[str, Any]]
 
@@ -23,8 +24,20 @@ class Refusal(Exception):
         self.frame = frame
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a client holds of its subscriptions, all of it true at `position` of `stream`: with this it comes back.
+    `queries`: each subscription's query with its arguments, `rows` its result, both by its name."""
+
+    stream: str
+    position: int
+    queries: dict[str, tuple[str, dict[str, Any]]]
+    rows: dict[str, Rows]
+
+
 class LiveClient:
-    """One connection. `rows(name)` is what a user would see now of a subscription."""
+    """One connection. `rows(name)` is what a user would see now of a subscription; `frames` all that came, of `size`
+    characters."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -32,7 +45,10 @@ class LiveClient:
         self._changed = asyncio.Condition()
         self._answers: dict[str, dict[str, Any]] = {}
         self._reader: asyncio.Task[None] | None = None
+        self._asked: dict[str, tuple[str, dict[str, Any]]] = {}
+        self._before: dict[str, Rows] = {}
         self.frames: list[dict[str, Any]] = []
+        self.size = 0
         self.queries: dict[str, int] = {}
         self.results: dict[int, Rows] = {}
         self.position = 0
@@ -54,6 +70,32 @@ class LiveClient:
         client._reader = asyncio.create_task(client._read())
         return client
 
+    @classmethod
+    async def come_back(cls, url: str, held: Held, **hello: Any) -> Self:
+        """A new connection that holds what another one held, on whatever node; each result has come again."""
+        client = await cls.open(url, **{"position": format_position(held.position), "stream": held.stream, **hello})
+        try:
+            same = client.welcome["stream"] == held.stream
+            assert not same or client.position >= held.position, "a client never goes back"
+            client._before = held.rows if same else {}
+            for name, (query, args) in held.queries.items():
+                await client._subscribe(name, query, args, resume=same)
+            for name in held.queries:
+                await client._subscribed(name)
+        except BaseException:
+            await client.close()
+            raise
+        return client
+
+    def hold(self) -> Held:
+        """What is held now: also after the connection's end."""
+        queries = {name: self._asked[name] for name in self.queries}
+        return Held(self.welcome["stream"], self.position, queries, {name: self.rows(name) for name in queries})
+
+    def cut(self) -> None:
+        """The network goes away: no goodbye is said, and nothing comes any more."""
+        self._socket.transport.abort()
+
     async def close(self) -> None:
         await self._socket.close()
         if self._reader is not None:
@@ -67,7 +109,9 @@ class LiveClient:
         await self._socket.send(json.dumps(frame))
 
     async def _next(self) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(await self._socket.recv())
+        text = await self._socket.recv()
+        self.size += len(text)
+        frame: dict[str, Any] = json.loads(text)
         self.frames.append(frame)
         return frame
 
@@ -85,7 +129,7 @@ class LiveClient:
 
     def _take(self, frame: dict[str, Any]) -> None:
         match frame["type"]:
-            case "subscribed" | "snapshot" | "patch":
+            case "subscribed" | "resumed" | "snapshot" | "patch":
                 self._parts.append(frame)
             case "transition":
                 for part in self._parts:
@@ -102,7 +146,7 @@ class LiveClient:
                 if number is not None and number not in self.queries.values():
                     del self.results[number]
                 self._answers[frame["id"]] = frame
-            case "result" | "committed" | "refused" | "pong":
+            case "result" | "committed" | "refused" | "pong" | "checked":
                 if frame.get("id") is not None:
                     self._answers[frame["id"]] = frame
 
@@ -114,38 +158,43 @@ class LiveClient:
 
     def _apply(self, part: dict[str, Any]) -> None:
         number = part["query"]
-        if part["type"] == "subscribed":
-            self.queries[part["id"]] = number
-            self.results[number] = part["rows"]
-        elif number in self.results:
-            if part["type"] == "snapshot":
+        match part["type"]:
+            case "subscribed":
+                self.queries[part["id"]] = number
                 self.results[number] = part["rows"]
-            else:
-                put = part.get("put", [])
-                gone = {*part.get("remove", []), *(one["row"]["id"] for one in put)}
-                rows = [row for row in self.results[number] if row["id"] not in gone]
-                for one in put:
-                    assert one["at"] <= len(rows), "a row is put where the result ends at the latest"
-                    rows.insert(one["at"], one["row"])
-                ids = [row["id"] for row in rows]
-                assert len(ids) == len(set(ids)), "no row is doubled"
-                self.results[number] = rows
+            case "resumed":
+                self.queries[part["id"]] = number
+                self.results[number] = _resumed(self._before[part["id"]], part)
+            case "snapshot" if number in self.results:
+                self.results[number] = part["rows"]
+            case "patch" if number in self.results:
+                held = {row["id"] for row in self.results[number]}
+                assert held.issuperset(part.get("remove", [])), "no row is removed that is not there"
+                self.results[number] = _changed(self.results[number], part)
 
     async def until(self, ready: Callable[[], bool], timeout: float = 15.0) -> None:
         """Wait until `ready()`; AssertionError when it takes too long or the connection ends."""
         async with asyncio.timeout(timeout), self._changed:
             while not ready():
-                assert not self.closed, "the connection ended"
+                if self._reader is not None and self._reader.done():
+                    raise AssertionError("the connection ended") from self._reader.exception()
                 await self._changed.wait()
 
     async def subscribe(self, query: str, name: str | None = None, **args: Any) -> str:
         """Subscribe and wait for the first result; its name."""
         name = name or f"s{len(self.frames)}-{query}"
-        await self.send({"type": "subscribe", "id": name, "query": query, "args": args})
+        await self._subscribe(name, query, args)
+        await self._subscribed(name)
+        return name
+
+    async def _subscribe(self, name: str, query: str, args: dict[str, Any], *, resume: bool = False) -> None:
+        self._asked[name] = (query, args)
+        await self.send({"type": "subscribe", "id": name, "query": query, "args": args, "resume": resume})
+
+    async def _subscribed(self, name: str) -> None:
         await self.until(lambda: name in self.queries or name in self._answers)
         if name in self._answers:
             raise Refusal(self._answers.pop(name))
-        return name
 
     def rows(self, name: str) -> Rows:
         return self.results[self.queries[name]]
@@ -158,6 +207,12 @@ class LiveClient:
         answer = await self._ask({"type": "query", "id": str(uuid4()), "query": query, "args": args})
         return answer["value"]
 
+    async def check(self, name: str) -> str:
+        """Whether a subscription's result is the same as one computed afresh, or `differed`, or that is `unknown`."""
+        answer = await self._ask({"type": "check", "id": str(uuid4()), "subscription": name})
+        outcome: str = answer["outcome"]
+        return outcome
+
     async def _ask(self, frame: dict[str, Any]) -> dict[str, Any]:
         await self.send(frame)
         await self.until(lambda: frame["id"] in self._answers)
@@ -165,6 +220,26 @@ class LiveClient:
         if answer["type"] == "refused":
             raise Refusal(answer)
         return answer
+
+
+def _resumed(rows: Rows, part: dict[str, Any]) -> Rows:
+    result = _changed(rows, part)
+    assert len(result) >= part["length"], "a resumed result has all of its rows"
+    return result[: part["length"]]
+
+
+def _changed(rows: Rows, part: dict[str, Any]) -> Rows:
+    remove, put = part.get("remove", []), part.get("put", [])
+    if not remove and not put:
+        return rows
+    gone = {*remove, *(one["row"]["id"] for one in put)}
+    result = [row for row in rows if row["id"] not in gone]
+    for one in put:
+        assert one["at"] <= len(result), "a row is put where the result ends at the latest"
+        result.insert(one["at"], one["row"])
+    ids = [row["id"] for row in result]
+    assert len(ids) == len(set(ids)), "no row is doubled"
+    return result
 
 
 @asynccontextmanager
