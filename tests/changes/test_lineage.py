@@ -11,7 +11,7 @@ from bonfire.changes.timing import Timing
 from bonfire.store.cluster import Cluster
 from bonfire.store.migrate import migrate
 from support.changes import Recorder, Wire, connected, emit, make_source, started
-from support.databases import in_database
+from support.databases import create_database, drop_database, in_database
 from support.standby import promote, standby_of
 
 
@@ -42,10 +42,14 @@ async def test_nodes_of_one_database_agree_and_keep_to_it_over_a_restart(
 async def test_databases_of_one_cluster_are_told_apart(
     kind: SourceKind, database_url: str, template: str, timing: Timing
 ) -> None:
-    source = make_source(kind, database_url, timing)
-    neighbour = make_source(kind, in_database(database_url, template), timing)
-    async with started(source), started(neighbour):
-        assert source.stream != neighbour.stream
+    create_database(database_url, "neighbour", template)
+    try:
+        source = make_source(kind, database_url, timing)
+        neighbour = make_source(kind, in_database(database_url, "neighbour"), timing)
+        async with started(source), started(neighbour):
+            assert source.stream != neighbour.stream
+    finally:
+        drop_database(database_url, "neighbour")
 
 
 async def test_a_failover_begins_another_stream(
