@@ -1,5 +1,6 @@
 /** The client's contract: what it offers to screens and programs. `live.ts` keeps it. */
 
+import type { Outcome } from "./checks.ts";
 import type { ClientFreshness, MutationPromise } from "./freshness.ts";
 import type { AnyMutation, AnyQuery, ArgsOf, ValueOf } from "./functions.ts";
 import { LiveClient } from "./live.ts";
@@ -57,6 +58,12 @@ export interface Client {
     args: ArgsOf<Mutation>,
     options?: MutateOptions<ArgsOf<Mutation>>,
   ) => MutationPromise<ValueOf<Mutation>>;
+
+  /**
+   * Have the server compute a held query's result afresh and compare it with what it has sent. `unknown` where nobody could tell,
+   * also because the query is not live now. For those who look for a mistake: it costs the database a read.
+   */
+  readonly check: <Query extends AnyQuery>(query: Query, args: ArgsOf<Query>) => Promise<Outcome>;
 
   readonly connection: () => Connection;
   readonly freshness: () => ClientFreshness;

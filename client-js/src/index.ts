@@ -1,3 +1,4 @@
+export type { Outcome } from "./checks.ts";
 export { type Client, type ClientOptions, createClient, type MutateOptions } from "./client.ts";
 export { type Clinical, createClinical } from "./clinical.ts";
 export { type BonfireError, ClientClosed, type Next, Refusal, WireError } from "./errors.ts";

@@ -1,5 +1,6 @@
 /** The client itself: it joins what is wanted, what was told, what was written and what screens see to one connection. */
 
+import { Checks } from "./checks.ts";
 import type { Client, ClientOptions, MutateOptions } from "./client.ts";
 import { type Effect, type Event, INITIAL, type State, step } from "./connection.ts";
 import { type BonfireError, ClientClosed, Refusal, refusalOf, WireError } from "./errors.ts";
@@ -25,6 +26,7 @@ export class LiveClient implements Client {
   readonly #received = new Received();
   readonly #mutations = new Mutations();
   readonly #reads = new Reads();
+  readonly #checks = new Checks();
   readonly #failures = new Map<string, BonfireError>();
   readonly #screen = new Screen();
   #state: State = INITIAL;
@@ -92,6 +94,14 @@ export class LiveClient implements Client {
     if (this.#closed) this.#reads.abandon(this.#closed);
     this.#tendSoon();
     return reading as Promise<Reading<ValueOf<Query>>>;
+  };
+
+  readonly check: Client["check"] = (query, args) => {
+    const id = this.#wanted.idOf(keyOf(query.name, args));
+    if (id === null) return Promise.resolve("unknown");
+    const [frame, answer] = this.#checks.add(id);
+    this.#socket.send(frame);
+    return answer;
   };
 
   readonly mutate: Client["mutate"] = <Mutation extends AnyMutation>(
@@ -186,7 +196,7 @@ export class LiveClient implements Client {
       case "ping":
         return this.#socket.send({ type: "ping" });
       case "forget":
-        for (const part of [this.#wanted, this.#received, this.#reads, this.#mutations]) part.cut();
+        for (const part of [this.#wanted, this.#received, this.#reads, this.#checks, this.#mutations]) part.cut();
         return;
       case "abandon":
         return this.#abandon();
@@ -280,8 +290,9 @@ export class LiveClient implements Client {
         this.#refusal = refusal;
         return;
       }
-      case "pong":
       case "checked":
+        return this.#checks.answered(frame);
+      case "pong":
         return;
       case "drain":
         return this.#dispatch({ type: "draining", afterMs: frame.afterMs });
@@ -293,9 +304,16 @@ export class LiveClient implements Client {
 
   #welcomed({ tenant, user, source, staleAfterMs, position, stream }: Welcome): void {
     if (this.#state.name !== "connecting") throw new WireError("the server has said welcome twice");
+    const before = this.#session;
+    if (before && (before.tenant !== tenant || before.user !== user)) {
+      // Whoever has come back may not see what was shown to another, nor write in their name.
+      for (const key of this.#wanted.keys) this.#received.forget(key);
+      const error = new ClientClosed("the client has come back as somebody else");
+      for (const part of [this.#mutations, this.#reads]) part.abandon(error);
+    }
+    this.#session = settled(before ?? undefined, { tenant, user, source });
     this.#received.welcomed(stream);
     this.#dispatch({ type: "welcomed", staleAfterMs });
-    this.#session = settled(this.#session ?? undefined, { tenant, user, source });
     this.#received.watermark(position);
     this.#confirmed();
   }
@@ -311,6 +329,7 @@ export class LiveClient implements Client {
   #refused(id: string, refusal: Refusal): void {
     const later = refusal.next === "retry";
     if (later && (this.#mutations.defer(id) || this.#reads.defer(id))) return this.#dispatch({ type: "deferred" });
+    if (this.#checks.refused(id, refusal)) return;
     if (this.#mutations.refused(id, refusal) || this.#reads.refused(id, refusal)) return this.#tend();
     const want = this.#wanted.end(id, refusal.next === "stop" ? "ended" : "deferred");
     if (!want) return;

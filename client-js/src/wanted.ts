@@ -50,6 +50,12 @@ export class Wanted {
     return [...this.#entries.keys()];
   }
 
+  /** The id under which the server knows the query of `key`; null where it does not. */
+  idOf(key: string): string | null {
+    const said = this.#entries.get(key)?.said;
+    return said?.state === "said" ? said.id : null;
+  }
+
   /** The queries whose last holder is gone are forgotten. `id` is the name under which the server knows one; null if it does not. */
   release(): readonly { readonly want: Want; readonly id: string | null }[] {
     const idle = [...this.#entries.values()].filter(({ holders }) => holders === 0);

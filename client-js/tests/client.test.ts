@@ -390,6 +390,23 @@ describe("coming back", () => {
     expect(peer.lines).toHaveLength(5);
   });
 
+  it.each([{ user: "dr-house" }, { tenant: "south" }])("as another one finds nothing of the first: %o", async (other) => {
+    const { client, peer, world, result } = await holding();
+    const written = client.mutate(create, { text: "mine" });
+    const read = client.query(notes, p1);
+    await told();
+    peer.line.cut();
+    world.advance(500);
+    expect(result().data).toEqual([n1]);
+    await welcome(peer, other);
+    expect(result()).toMatchObject({ status: "loading", data: undefined });
+    expect(peer.line.heard().slice(1)).toMatchObject([{ type: "subscribe", id: "s2", resume: false }]);
+    await expect(written).rejects.toThrow(ClientClosed);
+    await expect(read).rejects.toThrow(ClientClosed);
+    peer.line.say(subscribed("s2", 1, [n2]), transition("0/30"));
+    expect(result()).toMatchObject({ status: "live", data: [n2] });
+  });
+
   it("without a token for a while forgets nothing", async () => {
     let tokens = ["one", null, "two"];
     const token = () => {
@@ -621,6 +638,40 @@ describe("reading once", () => {
     }
     expect(await Promise.all(readings)).toHaveLength(20);
     expect(most).toBe(8);
+  });
+});
+
+describe("a check", () => {
+  it("asks about the subscription, and answers what the server has found", async () => {
+    const { client, peer } = await holding();
+    const outcome = client.check(notes, p1);
+    expect(peer.line.heard()).toEqual([{ type: "check", id: "c1", subscription: "s1" }]);
+    peer.line.say({ type: "checked", id: "c1", outcome: "differed", position: "0/10" });
+    await expect(outcome).resolves.toBe("differed");
+  });
+
+  it("of what the server does not hold is not asked for", async () => {
+    const { client, peer, release } = await holding();
+    await expect(client.check(scores, p1)).resolves.toBe("unknown");
+    release();
+    await told();
+    peer.line.heard();
+    await expect(client.check(notes, p1)).resolves.toBe("unknown");
+    expect(peer.line.heard()).toEqual([]);
+  });
+
+  it("is answered by a cut, or by its refusal", async () => {
+    const { client, peer, world } = await holding();
+    const outcome = client.check(notes, p1);
+    peer.line.cut();
+    await expect(outcome).resolves.toBe("unknown");
+    world.advance(500);
+    await welcome(peer);
+    peer.line.say(subscribed("s2", 1, [n1]), transition("0/10"));
+    const another = client.check(notes, p1);
+    peer.line.say(refused("c2", { code: "too_many", next: "retry" }));
+    await expect(another).rejects.toMatchObject({ code: "too_many" });
+    expect(client.result(notes, p1).status).toBe("live");
   });
 });
 
