@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from socket import socket
 from typing import Any, NoReturn, TypeVar
 
 import uvloop
@@ -24,7 +25,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from bonfire.access.identity import DEFAULT_TENANT, mint
-from bonfire.app import CannotListen, Server, run_worker, start_node
+from bonfire.app import Server, run_worker, start_node
 from bonfire.changes.source import SourceUnavailable
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.demo.load import load_demo
@@ -33,6 +34,7 @@ from bonfire.clinical.load import ModuleError, ModuleLoader
 from bonfire.clinical.registry import Registry
 from bonfire.config import SettingError, Settings, read_settings
 from bonfire.fhir.importer import import_folder
+from bonfire.listening import CannotListen
 from bonfire.reload import supervise
 from bonfire.store.cluster import ClusterError
 from bonfire.store.embedded import EmbeddedPostgres
@@ -40,7 +42,8 @@ from bonfire.store.migrate import MigrationError, migrate
 from bonfire.store.model import ModelError
 from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.store.readmodels import check, install
-from bonfire_protocol.faults import Fault
+from bonfire.workers import TRY_AGAIN, Handed, Listeners, Supervisor, WorkersFailed
+from bonfire_protocol.faults import Fault, FaultCode
 
 _T = TypeVar("_T")
 
@@ -58,6 +61,7 @@ EXPECTED = (
     DatabaseUnusable,
     SourceUnavailable,
     CannotListen,
+    WorkersFailed,
     Fault,
 )
 """What is said in a sentence, without a traceback: the reader can do something about it."""
@@ -70,13 +74,16 @@ def main(argv: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         settings = _settings(arguments)
-        logging.basicConfig(level=settings.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(
+            level=settings.log_level.upper(), format=f"{_who(settings)}%(levelname)s %(name)s: %(message)s"
+        )
         # uvicorn's own lines repeat what the announcement says.
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         status = arguments.run(arguments, settings)
     except EXPECTED as error:
         err.print(f"[bold red]bonfire:[/] {escape(_sentence(error))}", highlight=False)
-        status = 1
+        # Its supervisor wants to know.
+        status = TRY_AGAIN if getattr(arguments, "handed", None) and _may_pass(error) else 1
     except KeyboardInterrupt:
         status = 130
     sys.exit(status)
@@ -84,6 +91,20 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 def _terminated(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
+
+
+def _who(settings: Settings) -> str:
+    """What the lines of the log begin with, where those of several processes come together."""
+    return "" if settings.worker is None else f"[worker {settings.worker}] "
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same words can be done later, with nothing changed but the world."""
+    match error:
+        case Fault(code=FaultCode.unavailable | FaultCode.busy) | SourceUnavailable(retry=True):
+            return True
+        case _:
+            return False
 
 
 def _sentence(error: Exception) -> str:
@@ -115,7 +136,10 @@ def _parser() -> argparse.ArgumentParser:
     dev.add_argument("--no-demo", action="store_true", help="do not add demo patients to an empty database")
     dev.add_argument("--no-reload", action="store_true", help="do not start again when your functions are saved")
 
-    listening(command("serve", _serve, "serve on a migrated database; callers need tokens"))
+    serve = command("serve", _serve, "serve on a migrated database; callers need tokens")
+    listening(serve)
+    serve.add_argument("--workers", type=int, help="how many processes share the port (BONFIRE_WORKERS, 1)")
+    serve.add_argument("--handed", type=Handed.parse, help=argparse.SUPPRESS)
     command("worker", _worker, "bring indexes up to date, beside the servers that do it too")
     migrating = command("migrate", _migrate, "bring the database to this version's schema and build your read models")
     migrating.add_argument("--rebuild", action="append", default=[], metavar="MODEL", help="build this read model anew")
@@ -147,7 +171,7 @@ def _pages(text: str) -> Path:
 def _settings(arguments: argparse.Namespace) -> Settings:
     """The environment's settings; the command line's words go before them."""
     settings = read_settings(os.environ)
-    given = {name: getattr(arguments, name, None) for name in ("host", "port")}
+    given = {name: getattr(arguments, name, None) for name in ("host", "port", "workers")}
     return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -178,8 +202,32 @@ def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
     if settings.token_key is None:
         raise SettingError("BONFIRE_TOKEN_KEY: `bonfire serve` needs it, to check its callers' tokens; it is not set")
     registry = _registry(arguments.module)
+    if settings.workers > 1 and arguments.handed is None:
+        return _supervise(settings)
     with _postgres(settings) as url:
         return _run(_listen(arguments, settings, url, registry, development=False))
+
+
+def _supervise(settings: Settings) -> int:
+    """Serve by several processes of this very command, which are each handed what it takes to be a part of it."""
+    listeners = Listeners(settings.host, settings.port, settings.workers)
+
+    async def supervise(url: str) -> None:
+        await Supervisor(
+            [sys.executable, "-m", "bonfire", *sys.argv[1:]],
+            listeners,
+            settings.workers,
+            environment={**os.environ, "DATABASE_URL": url},
+            announce=lambda: _announce(listeners.address, settings.workers),
+        ).run()
+
+    try:
+        with _postgres(settings) as url:
+            # Not uvloop: it would be in nobody's way, and the processes have one each.
+            asyncio.run(supervise(url))
+    finally:
+        listeners.close()
+    return 0
 
 
 def _worker(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -347,15 +395,22 @@ async def _listen(
     arguments: argparse.Namespace, settings: Settings, url: str, registry: Registry, *, development: bool
 ) -> int:
     node = start_node(settings, url=url, registry=registry, development=development, app_folder=arguments.app)
+    handed: Handed | None = getattr(arguments, "handed", None)
+    on_ready = _announce if handed is None else lambda _: handed.say_ready()
     async with node as running:
-        server = Server(running, host=settings.host, port=settings.port, on_ready=_announce)
-        await server.serve()
+        server = Server(running, host=settings.host, port=settings.port, on_ready=on_ready)
+        if handed is None:
+            await server.serve()
+        else:
+            handed.when_orphaned(lambda: server.handle_exit(signal.SIGTERM, None))
+            await server.serve([socket(fileno=handed.listening)])
         return 0 if server.started else 1
 
 
-def _announce(address: str) -> None:
+def _announce(address: str, workers: int = 1) -> None:
     live = address.replace("http", "ws", 1)
-    out.print(f"bonfire is live at [bold]{address}[/] (socket {live}/live, FHIR {address}/fhir)")
+    shared = f", {workers} workers" if workers > 1 else ""
+    out.print(f"bonfire is live at [bold]{address}[/] (socket {live}/live, FHIR {address}/fhir{shared})")
 
 
 async def _stop_signal() -> None:

@@ -5,6 +5,7 @@ its name, what was expected and what came; an unknown `BONFIRE_*` name does too,
 otherwise silent.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -51,6 +52,16 @@ def _url(value: str) -> str:
     return value
 
 
+def _origins(value: str) -> frozenset[str]:
+    origins = frozenset(one.strip() for one in value.split(","))
+    if not all(_ORIGIN.fullmatch(one) for one in origins):
+        raise ValueError("origins such as https://clinic.example, with commas between them")
+    return origins
+
+
+_ORIGIN = re.compile(r"https?://[a-zA-Z0-9.:\[\]-]+")
+
+
 def _setting(name: str, meaning: str, parse: Callable[[str], Any], default: Any, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"name": name, "meaning": meaning, "parse": parse, "secret": secret})
 
@@ -71,6 +82,15 @@ class Settings:
     )
     host: str = _setting("BONFIRE_HOST", "The address to listen on.", _text, "127.0.0.1")
     port: int = _setting("BONFIRE_PORT", "The port to listen on.", _number(0, 65535), 8000)
+    workers: int = _setting(
+        "BONFIRE_WORKERS", "How many processes `bonfire serve` runs on its port.", _number(1, 64), 1
+    )
+    worker: int | None = _setting(
+        "BONFIRE_WORKER",
+        "Not to be set: by it, each process of several is told which one it is, from 0.",
+        _number(0, 63),
+        None,
+    )
     change_source: Literal["auto", "wal", "listen"] = _setting(
         "BONFIRE_CHANGE_SOURCE",
         "Where changes come from: `wal` (logical replication), `listen` (LISTEN/NOTIFY), or `auto`: wal if possible.",
@@ -98,6 +118,28 @@ class Settings:
         "When a client that has heard nothing must show its data as stale, in milliseconds; more than two heartbeats.",
         _number(200, 600_000),
         5000,
+    )
+    self_check_seconds: int = _setting(
+        "BONFIRE_SELF_CHECK_SECONDS",
+        "How often a live query is read afresh and compared with what was sent, in seconds; 0 for never.",
+        _number(0, 86_400),
+        10,
+    )
+    max_connections: int = _setting(
+        "BONFIRE_MAX_CONNECTIONS", "How many live sockets a process holds at most.", _number(1, 1_000_000), 20_000
+    )
+    compression: str = _setting(
+        "BONFIRE_COMPRESSION",
+        "Whether frames are compressed for clients that offer it: `on` or `off`.",
+        _choice("on", "off"),
+        "on",
+    )
+    origins: frozenset[str] = _setting(
+        "BONFIRE_ORIGINS",
+        "Origins (`https://clinic.example`, several with commas) whose pages may open the live socket, besides this "
+        "server's own.",
+        _origins,
+        frozenset(),
     )
     embeddings: str | None = _setting(
         "BONFIRE_EMBEDDINGS",
