@@ -1,0 +1,133 @@
+"""The whole product under fire, for as long as one likes: `python -m soak --minutes 30 --seed 7`.
+
+A run is a series of storms of a minute each, on one database. Each storm's script follows from the seed; one that fails
+is written to a file, made as short as can be, and can be run again: `python -m soak --replay failed.json`.
+"""
+
+import argparse
+import asyncio
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvloop
+
+from soak.postgres import SoakPostgres
+from soak.report import describe, summary
+from soak.run import Outcome, prepare, run
+from soak.script import Script, compose, load, save
+from soak.shrink import shortest
+
+STORM = 60.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0, help="how long to go on (5)")
+    parser.add_argument("--seed", type=int, help="what everything follows from (any)")
+    parser.add_argument("--readers", type=int, default=16, help="subscribers, besides the writers' own (16)")
+    parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults, in the mean (3)")
+    parser.add_argument("--nodes", help="the fleet, as `wal,wal,listen` (another one each storm)")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="run this script, and nothing else")
+    parser.add_argument("--attempts", type=int, default=12, help="runs that may be spent on shortening a failure (12)")
+    parser.add_argument("--out", type=Path, default=Path("soak-failed.json"), help="where a failing script is written")
+    arguments = parser.parse_args()
+    if arguments.replay is not None:
+        outcome = attempt(load(arguments.replay))
+        print(describe(outcome), flush=True)
+        return 1 if outcome.violations else 0
+    seed = arguments.seed if arguments.seed is not None else secrets.randbelow(2**31)
+    print(f"seed {seed}", flush=True)
+    return uvloop.run(_series(arguments, seed))
+
+
+async def _series(arguments: argparse.Namespace, seed: int) -> int:
+    until = time.monotonic() + 60 * arguments.minutes
+    total = Outcome([])
+    failed: Script | None = None
+    fleet = arguments.nodes.split(",") if arguments.nodes else None
+    with _folder() as folder:
+        postgres = SoakPostgres(folder)
+        blocked = await asyncio.to_thread(postgres.create, small_disk=True)
+        try:
+            await prepare(postgres)
+            number = 0
+            while failed is None and (left := until - time.monotonic()) > 0:
+                seconds = min(STORM, max(10.0, left))
+                script = compose(
+                    seed + number, seconds=seconds, readers=arguments.readers, nodes=fleet, every=arguments.every
+                )
+                outcome = await run(script, postgres, folder)
+                print(f"storm {number}, {','.join(script.nodes)}: {summary(outcome)}", flush=True)
+                _add(total, outcome)
+                number += 1
+                if outcome.violations:
+                    print(describe(outcome), flush=True)
+                    failed = script
+                    _keep_logs(folder, arguments.out.with_suffix(".logs"))
+        finally:
+            await asyncio.to_thread(postgres.stop)
+    if blocked:
+        total.blocked["fill disk"] = blocked
+    print(f"all in all: {summary(total)}", flush=True)
+    print(describe(total) if failed is None else f"seed {seed} failed", flush=True)
+    if failed is None:
+        return 0
+    save(failed, arguments.out)
+    print(f"the script is in {arguments.out}; making it shorter ...", flush=True)
+    short = await asyncio.to_thread(shortest, failed, attempt, arguments.attempts)
+    save(short, arguments.out)
+    print(f"again: python -m soak --replay {arguments.out}", flush=True)
+    return 1
+
+
+def attempt(script: Script) -> Outcome:
+    """One run on a fresh database."""
+
+    async def alone(folder: Path) -> Outcome:
+        postgres = SoakPostgres(folder)
+        await asyncio.to_thread(postgres.create, small_disk=any(each.kind == "fill disk" for each in script.faults))
+        try:
+            await prepare(postgres)
+            return await run(script, postgres, folder)
+        finally:
+            await asyncio.to_thread(postgres.stop)
+
+    with _folder() as folder:
+        return uvloop.run(alone(folder))
+
+
+def _add(total: Outcome, outcome: Outcome) -> None:
+    total.violations += outcome.violations
+    total.counts = Counter(total.counts) + outcome.counts
+    total.faults = Counter(total.faults) + outcome.faults
+    total.blocked |= outcome.blocked
+    total.notes += outcome.notes
+
+
+def _keep_logs(folder: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for log in (*folder.glob("*.log"), *folder.glob("postgres-*/postgres.log")):
+        shutil.copy(log, target / log.name)
+    print(f"the logs are in {target}", flush=True)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="soak-"))
+    # Under root, Postgres runs as another account, which must get through.
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
