@@ -1,15 +1,18 @@
 """Real Chromium windows on the demo chart: a write crosses from one to another, a restart needs no reload."""
 
+import json
 import os
 import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, WebSocket, async_playwright, expect
 
 from acceptance.conftest import ROOT, Running, Start
+from soak.proxy import Proxy
 from support.live_client import live_client
 
 APP = ROOT / "examples" / "clinic" / "dist"
@@ -100,6 +103,55 @@ async def test_a_window_recovers_from_a_killed_server_without_a_reload(browser: 
     await expect(page.get_by_text("Written while that window was away.").first).to_be_visible(timeout=30_000)
     await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "live")
     assert await page.evaluate("window.notReloaded") is True
+
+
+WATCH = """() => {
+  const parts = ['patient', 'banner', 'note'].map((name) => `[data-testid=${name}]`).join();
+  const shown = () => document.querySelectorAll(parts).length;
+  window.before = window.least = shown();
+  window.firstNote = document.querySelector('[data-testid=note]');
+  new MutationObserver(() => { window.least = Math.min(window.least, shown()) })
+    .observe(document.body, { childList: true, subtree: true });
+}"""
+"""Notes from now on the least that the screen shows, and whether a note's own element stays."""
+
+
+async def test_a_cut_leaves_the_screen_still_and_brings_only_what_was_missed(
+    browser: Browser, clinic: Running, tmp_path: Path
+) -> None:
+    proxy = Proxy(clinic.port)
+    page, _ = await window(browser, f"http://127.0.0.1:{await proxy.start()}")
+    try:
+        await page.get_by_test_id("patient").first.click()
+        await expect(page.get_by_test_id("banner")).to_be_visible()
+        patient = page.url.rpartition("/")[2]
+        async with live_client(clinic.url) as client:
+            await client.mutate("notes.create", patientId=patient, text="Written before.")
+            await expect(page.get_by_test_id("note").filter(has_text="Written before.")).to_be_visible()
+            await page.evaluate(WATCH)
+            came: list[dict[str, Any]] = []
+            page.on("websocket", lambda socket: _listen(socket, came))
+            proxy.upstream = None
+            for link in list(proxy.links):
+                link.cut()
+            await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "stale", timeout=15_000)
+            await client.mutate("notes.create", patientId=patient, text="Written meanwhile.")
+        await page.screenshot(path=tmp_path / "away.png")
+        proxy.upstream = clinic.port
+        await expect(page.get_by_test_id("note").filter(has_text="Written meanwhile.")).to_be_visible(timeout=15_000)
+        await expect(page.get_by_test_id("freshness")).to_have_attribute("data-tone", "live")
+        await page.screenshot(path=tmp_path / "back.png")
+        types = [frame["type"] for frame in came]
+        assert "resumed" in types
+        assert "subscribed" not in types
+        assert await page.evaluate("window.least >= window.before && window.before > 2")
+        assert await page.evaluate("window.firstNote.isConnected")
+    finally:
+        await proxy.stop()
+
+
+def _listen(socket: WebSocket, frames: list[dict[str, Any]]) -> None:
+    socket.on("framereceived", lambda payload: frames.append(json.loads(payload)))
 
 
 def _free_port() -> int:
