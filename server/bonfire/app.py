@@ -8,43 +8,43 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from errno import EADDRINUSE
+from functools import partial
 from pathlib import Path
-from socket import SOCK_STREAM, create_server, getaddrinfo, socket
+from socket import socket
 from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
-from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket
+from websockets.http11 import Request
 
 from bonfire.access.identity import authenticate, development_principal
 from bonfire.access.principal import Principal
 from bonfire.changes.choose import choose_source
-from bonfire.changes.source import bound_sql
+from bonfire.changes.source import ChangeSource, bound_sql
 from bonfire.changes.timing import Timing
 from bonfire.clinical.execute import Outcome, mutate
+from bonfire.clinical.fingerprint import fingerprint
 from bonfire.clinical.registry import Registry
 from bonfire.config import Settings
 from bonfire.insight.indexes import Indexes
 from bonfire.lane.worker import Worker
+from bonfire.listening import listener
 from bonfire.store.pool import Database
-from bonfire.sync.fanout import LiveProtocol, check_uvicorn
+from bonfire.sync.endpoint import Limits, Live
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
-from bonfire.sync.socket import Limits, Live
+from bonfire.sync.websocket import LiveProtocol, check_uvicorn
 from bonfire.web.fhir import fhir_routes
 from bonfire.web.health import Check, health_routes
 from bonfire.web.pages import page_routes
-from bonfire_protocol.down import Drain
-from bonfire_protocol.faults import CloseCode, Fault, FaultCode
+from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.up import Hello, Mutate
 
 log = logging.getLogger("bonfire")
 
-MAX_FRAME_BYTES = 1024 * 1024
-DRAIN_SECONDS = 1.0
+SEND_BUFFER_BYTES = 64 * 1024
+"""What the kernel takes for one client before bonfire notices that it does not read: by itself it takes 3 MB."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,6 @@ class Node:
     app: Starlette
     hub: Hub
     live: Live
-
-    async def drain(self) -> None:
-        """Ask all clients to come back later, to any node; each is given a moment to read it."""
-        self.live.draining = True
-        spread = int(1000 * max(DRAIN_SECONDS, len(self.live.connections) / 500))
-        for connection in list(self.live.connections):
-            connection.send(Drain(spread))
-        await asyncio.sleep(0.05)
-        closing = {
-            asyncio.create_task(connection.close(CloseCode.draining, "this server is stopping"))
-            for connection in list(self.live.connections)
-        }
-        if closing:
-            # A peer that does not read never takes its close frame either.
-            _, stuck = await asyncio.wait(closing, timeout=DRAIN_SECONDS)
-            for task in stuck:
-                task.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
-        for connection in list(self.live.connections):
-            if connection.buffered():
-                connection.cut()
 
 
 @asynccontextmanager
@@ -97,6 +76,7 @@ async def start_node(
             source,
             reader,
             heartbeat=settings.heartbeat_ms / 1000,
+            check_every=settings.self_check_seconds,
             wake_lanes=worker.wake,
             lane_sources=indexes.sources,
         )
@@ -122,8 +102,8 @@ async def start_node(
                 indexes=indexes.states,
             )
 
-        def authenticate_hello(hello: Hello, websocket: WebSocket) -> Principal:
-            _check_origin(websocket)
+        def authenticate_hello(hello: Hello, request: Request) -> Principal:
+            _check_origin(request, settings.origins)
             return identify(hello.token, hello.tenant)
 
         def authenticate_http(request: HTTPConnection) -> Principal:
@@ -137,12 +117,15 @@ async def start_node(
             authenticate_hello,
             run_mutation,
             _new_id,
+            stream=partial(_stream, source, fingerprint(registry)),
             stale_after_ms=settings.stale_after_ms,
-            limits=Limits(),
+            compress=settings.compression == "on",
+            limits=Limits(connections=settings.max_connections),
         )
+        live.start()
+        stack.push_async_callback(live.stop)
         app = Starlette(
             routes=[
-                WebSocketRoute("/live", live.serve),
                 *health_routes(_checks(database, hub, live, working), lambda: _gauges(hub, live)),
                 *fhir_routes(database, authenticate_http, _now),
                 *page_routes(app_folder),
@@ -165,10 +148,6 @@ async def run_worker(settings: Settings, url: str, until: Callable[[], Awaitable
         await database.close()
 
 
-class CannotListen(Exception):
-    """The address can't be listened on; the message says why."""
-
-
 class Server(uvicorn.Server):
     """uvicorn, which drains the node's clients before it closes their sockets. `on_ready` is called once it listens."""
 
@@ -177,9 +156,7 @@ class Server(uvicorn.Server):
             node.app,
             host=host,
             port=port,
-            ws=LiveProtocol,
-            ws_max_size=MAX_FRAME_BYTES,
-            ws_per_message_deflate=False,
+            ws=partial(LiveProtocol, node.live),  # type: ignore[arg-type]  # it is called like a class, and no more
             lifespan="off",
             log_config=None,
             access_log=False,
@@ -205,26 +182,14 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         # uvicorn's own binding logs what is wrong, and ends the process.
-        await super().startup(sockets or [_listener(self.config.host, self.config.port)])
+        await super().startup(sockets or [listener(self.config.host, self.config.port)])
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
-        await self._node.drain()
+        await self._node.live.drain()
         await super().shutdown(sockets)
-
-
-def _listener(host: str, port: int) -> socket:
-    try:
-        family = getaddrinfo(host, port, type=SOCK_STREAM)[0][0]
-        return create_server((host, port), family=family, backlog=2048)
-    except OSError as error:
-        if error.errno == EADDRINUSE:
-            why = "something listens there already: stop it, or choose another port with --port"
-        else:
-            why = error.strerror or type(error).__name__
-        raise CannotListen(f"can't listen on {host}, port {port}: {why}") from error
 
 
 def _now() -> datetime:
@@ -274,19 +239,25 @@ def _identifier(settings: Settings, development: bool) -> Callable[[str | None, 
     return identify
 
 
-def _check_origin(websocket: WebSocket) -> None:
-    """A browser names the page that opens a socket, and lets any page open one to anywhere: only our own may."""
-    origin = websocket.headers.get("origin")
-    if origin is None:
+def _check_origin(request: Request, allowed: frozenset[str]) -> None:
+    """A browser names the page that opens a socket, and lets any page open one to anywhere: only our own may, and those
+    of the origins that the operator names."""
+    origin = request.headers.get("Origin")
+    if origin is None or origin in allowed:
         return
     host = origin.partition("://")[2]
-    if host != websocket.headers.get("host"):
+    if host != request.headers.get("Host"):
         raise Fault(
             FaultCode.forbidden,
             "pages of another origin may not open this socket",
             field="Origin",
-            expected="the origin of this server",
+            expected="the origin of this server, or one that BONFIRE_ORIGINS names",
         )
+
+
+def _stream(source: ChangeSource, functions: str) -> str:
+    """What positions and results mean on this node now."""
+    return f"{source.stream}-{functions}"
 
 
 def _checks(database: Database, hub: Hub, live: Live, working: "asyncio.Task[None]") -> Mapping[str, Check]:
@@ -323,4 +294,8 @@ def _gauges(hub: Hub, live: Live) -> Mapping[str, tuple[str, float]]:
         "commits_total": ("Commits taken in.", hub.commits),
         "gaps_total": ("Times that everything had to be read afresh.", hub.gaps),
         "slow_consumers_total": ("Connections cut because they did not read.", hub.cut_off),
+        "conflations_total": ("Times that a client was given the newest instead of all.", hub.engine.conflations),
+        "resumes_total": ("Subscriptions that were given only what they missed.", hub.engine.resumes),
+        "checks_total": ("Live queries compared with their source.", hub.engine.checks),
+        "check_differences_total": ("Live queries that were not what their source says.", hub.engine.differences),
     }

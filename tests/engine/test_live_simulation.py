@@ -548,7 +548,7 @@ class World:
             assert set(client.plans) == set(client.queries), "everybody got what they asked for"
         self.seen()
         assert len(list(self.engine._history)) == 0, "the history is empty when nothing is under way"
-        assert not self.engine.differed
+        assert not self.engine.differences
 
 
 @pytest.mark.parametrize("block", range(20))

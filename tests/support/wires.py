@@ -1,40 +1,46 @@
-"""A wire that writes at once into a peer's `received`: for tests that have no socket."""
+"""A wire whose other end is the test: what is written to it, at once, and what it does when the peer does not read."""
 
-import asyncio
 from typing import Any
 
-from bonfire.sync.fanout import Flusher, Wire
+from bonfire.sync.fanout import Flusher, Spelling, Way, Wire
+from bonfire_protocol.codec import Format
+
+PLAIN = Spelling(Format.json, compressed=False)
 
 
 class AtOnce(Flusher):
     """Writes without waiting for the end of the tick."""
 
-    def queue(self, framed: bytes, wires: list[Wire]) -> None:
-        for wire in wires:
+    def queue(self, framed: bytes, way: Way) -> None:
+        for wire in way.wires:
             wire.send(framed)
 
 
 class Socket:
-    """As much of a protocol and of its transport as a wire needs. `behind`: bytes that the peer has not read."""
-
-    close_sent = False
+    """As much of a transport as a wire needs. `behind`: bytes that the peer has not read."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
         self.behind = 0
-        self.transport = self
+        self.closing = False
+        self.aborted = False
 
     def write(self, framed: bytes) -> None:
+        if self.closing:
+            raise RuntimeError("this transport is closed")
         self.written.append(framed)
 
     def is_closing(self) -> bool:
-        return False
+        return self.closing
 
     def get_write_buffer_size(self) -> int:
         return self.behind
 
+    def abort(self) -> None:
+        self.aborted = self.closing = True
 
-def wire_to(socket: Socket) -> Wire:
-    """A wire whose bytes are in `socket.written` as soon as they are written."""
-    protocol: Any = socket
-    return Wire(protocol, AtOnce(asyncio.get_running_loop()))
+
+def wire_to(socket: Socket, spelling: Spelling = PLAIN, flusher: Flusher | None = None) -> Wire:
+    """A wire whose bytes are in `socket.written`: as soon as they are written, or when `flusher` says so."""
+    transport: Any = socket
+    return Wire(transport, flusher or AtOnce(), spelling)

@@ -1,113 +1,163 @@
-"""Prebuilt frames are the bytes that a WebSocket library would have sent."""
+"""Bytes on their way: framing, compression, one write a tick, and a peer that does not read."""
 
 import asyncio
+import zlib
 from typing import Any
 
 import pytest
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
-from websockets.protocol import CLIENT, Protocol
+from websockets.streams import StreamReader
 
 from bonfire.engine.frames import SharedFrame
-from bonfire.sync.fanout import MOST_BUFFERED, Flusher, Wire, check_uvicorn, frame_message, frames_together
-from bonfire_protocol.codec import Format, decode_down
-from bonfire_protocol.down import Transition, Watermark
-from support.wires import Socket
+from bonfire.sync.fanout import HIGH_WATER, MOST_BUFFERED, Flusher, Spelling, Way, frame_message, spelled, ways
+from bonfire.sync.websocket import check_uvicorn
+from bonfire_protocol.codec import Format
+from bonfire_protocol.down import Pong, Stale
+from support.wires import PLAIN, Socket, wire_to
+
+PACKED = Spelling(Format.msgpack, compressed=False)
+DEFLATED = Spelling(Format.json, compressed=True)
 
 
-@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536, 70000])
-@pytest.mark.parametrize(("format", "opcode"), [(Format.json, Opcode.TEXT), (Format.msgpack, Opcode.BINARY)])
-def test_framing_is_that_of_the_library(length: int, format: Format, opcode: Opcode) -> None:
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 65535, 65536, 200_000])
+@pytest.mark.parametrize(("spelling", "opcode"), [(PLAIN, Opcode.TEXT), (PACKED, Opcode.BINARY)])
+def test_framing_is_that_of_the_library(length: int, spelling: Spelling, opcode: Opcode) -> None:
     payload = b"x" * length
-    assert frame_message(payload, format) == Frame(opcode, payload).serialize(mask=False)
+    assert frame_message(payload, spelling) == Frame(opcode, payload).serialize(mask=False)
 
 
-@pytest.mark.parametrize("format", list(Format))
-def test_frames_that_leave_together_arrive_one_by_one(format: Format) -> None:
-    frames = [SharedFrame(Watermark("0/1")), SharedFrame(Transition("0/2"))]
-    peer = Protocol(CLIENT)
-    peer.receive_data(frames_together(frames, format))
-    received = [event for event in peer.events_received() if not isinstance(event, Request)]
-    assert [decode_down(bytes(event.data), format) for event in received] == [frame.frame for frame in frames]  # type: ignore[union-attr]  # only frames are left
+@pytest.mark.parametrize("length", [10, 511, 512, 70_000])
+def test_what_is_compressed_is_read_by_the_library_without_context(length: int) -> None:
+    payload = (b'{"type":"patch","query":7,"put":[]} ' * (length // 36 + 1))[:length]
+    extension = PerMessageDeflate(True, True, 12, 12)
+    for _ in range(2):
+        assert _read(frame_message(payload, DEFLATED), extension) == payload
+    assert (len(frame_message(payload, DEFLATED)) < length / 2) == (length >= 512)
+
+
+def _read(framed: bytes, extension: PerMessageDeflate) -> bytes:
+    reader = StreamReader()
+    reader.feed_data(framed)
+    parsing = Frame.parse(reader.read_exact, mask=False, max_size=None, extensions=[extension])
+    try:
+        next(parsing)
+    except StopIteration as done:
+        return bytes(done.value.data)
+    raise AssertionError("the frame is not whole")
+
+
+@pytest.mark.parametrize("spelling", [PLAIN, PACKED])
+def test_frames_that_leave_together_arrive_one_by_one(spelling: Spelling) -> None:
+    frames = [SharedFrame(Stale(f"reason {number}")) for number in range(3)]
+    together = spelled(frames, spelling)
+    assert together == b"".join(frame_message(shared.encoded(spelling.format), spelling) for shared in frames)
 
 
 def test_a_frame_is_encoded_and_framed_once() -> None:
-    frame = SharedFrame(Watermark("0/1"))
-    assert frames_together([frame], Format.json) is frames_together([frame], Format.json)
+    shared = SharedFrame(Pong("0/1"))
+    assert spelled([shared], PLAIN) == spelled([shared], PLAIN)
+    first = shared.wire[PLAIN]
+    spelled([shared], PLAIN)
+    assert shared.wire[PLAIN] is first
+    assert set(shared.wire) == {PLAIN}
 
 
 def test_uvicorn_is_one_that_we_know() -> None:
     check_uvicorn()
 
 
-class Transport:
-    """A transport whose peer does not read."""
-
-    def __init__(self) -> None:
-        self.taken = 0
-        self.aborted = False
-
-    def write(self, data: bytes) -> None:
-        self.taken += len(data)
-
-    def get_write_buffer_size(self) -> int:
-        return self.taken
-
-    def is_closing(self) -> bool:
-        return self.aborted
-
-    def abort(self) -> None:
-        self.aborted = True
-
-
-class Unread:
-    """As much of a protocol as a wire needs."""
-
-    close_sent = False
-    disconnected = False
-
-    def __init__(self) -> None:
-        self.transport = Transport()
+def test_a_compressed_frame_is_no_bigger_than_its_window_says() -> None:
+    framed = frame_message(b"0123456789" * 1000, DEFLATED)
+    header = 2 if framed[1] < 126 else 4
+    inflated = zlib.decompressobj(-12).decompress(framed[header:] + b"\x00\x00\xff\xff")
+    assert inflated == b"0123456789" * 1000
 
 
 async def test_who_asks_and_does_not_read_is_cut_off_within_the_tick() -> None:
-    protocol: Any = Unread()
-    wire = Wire(protocol, Flusher(asyncio.get_running_loop()))
-    chunk = bytes(8 * 1024 * 1024)
+    class Unread(Socket):
+        def write(self, framed: bytes) -> None:
+            self.behind += len(framed)
+
+    socket = Unread()
+    wire = wire_to(socket, flusher=Flusher())
+    chunk = bytes(2 * 1024 * 1024)
     for _ in range(100):
         wire.write(chunk)
-    assert protocol.transport.aborted
-    assert protocol.transport.taken <= 2 * MOST_BUFFERED
+    assert socket.aborted
+    assert socket.behind <= 3 * MOST_BUFFERED
 
 
 async def test_one_result_of_any_size_leaves() -> None:
-    protocol: Any = Unread()
-    wire = Wire(protocol, Flusher(asyncio.get_running_loop()))
+    socket = Socket()
+    wire = wire_to(socket)
     wire.write(bytes(MOST_BUFFERED + 1))
-    wire.flusher.flush()
-    assert not protocol.transport.aborted
-    assert protocol.transport.taken == MOST_BUFFERED + 1
+    assert [len(written) for written in socket.written] == [MOST_BUFFERED + 1]
+    assert not socket.aborted
 
 
-async def test_a_tick_with_one_batch_writes_it_to_all_and_with_several_joins_them_in_order() -> None:
-    flusher = Flusher(asyncio.get_running_loop())
-    protocols: list[Any] = [Socket() for _ in range(3)]
-    first, second, third = (Wire(protocol, flusher) for protocol in protocols)
-    flusher.queue(b"a", [first, second])
+async def test_a_tick_with_one_audience_writes_its_batches_together_and_others_are_joined_in_order() -> None:
+    flusher = Flusher()
+    sockets = [Socket() for _ in range(3)]
+    first, second, third = (wire_to(socket, flusher=flusher) for socket in sockets)
+    both = Way([first, second])
+    flusher.queue(b"a", both)
+    flusher.queue(b"A", both)
     flusher.flush()
     second.write(b"b")
-    flusher.queue(b"c", [second, third])
+    flusher.queue(b"c", Way([second, third]))
     third.write(b"d")
     await asyncio.sleep(0)
-    assert [protocol.written for protocol in protocols] == [[b"a"], [b"a", b"bc"], [b"cd"]]
+    assert [socket.written for socket in sockets] == [[b"aA"], [b"aA", b"bc"], [b"cd"]]
 
 
-async def test_a_connection_that_is_closing_gets_nothing_more() -> None:
-    flusher = Flusher(asyncio.get_running_loop())
-    protocols: list[Any] = [Socket(), Socket()]
-    wires = [Wire(protocol, flusher) for protocol in protocols]
-    protocols[0].close_sent = True
-    flusher.queue(b"a", wires)
-    wires[0].write(b"b")
-    await asyncio.sleep(0)
-    assert [protocol.written for protocol in protocols] == [[], [b"a"]]
+async def test_a_connection_that_is_closed_costs_the_others_nothing() -> None:
+    flusher = Flusher()
+    sockets = [Socket() for _ in range(3)]
+    wires = [wire_to(socket, flusher=flusher) for socket in sockets]
+    sockets[1].closing = True
+    flusher.queue(b"a", Way(wires))
+    wires[1].write(b"b")
+    flusher.flush()
+    assert [socket.written for socket in sockets] == [[b"a"], [], [b"a"]]
+
+
+async def test_nothing_follows_a_close_frame() -> None:
+    socket = Socket()
+    wire = wire_to(socket)
+    wire.end()
+    wire.write(b"late")
+    wire.give([SharedFrame(Stale("late")) for _ in range(10)])
+    assert socket.written == []
+
+
+async def test_a_large_transition_is_spelled_as_the_peer_reads_and_answers_go_before_its_rest() -> None:
+    class Slow(Socket):
+        """A transport that is behind after each few bytes."""
+
+        def write(self, framed: bytes) -> None:
+            super().write(framed)
+            wire.paused = len(self.written) % 3 == 0
+
+    socket: Any = Slow()
+    wire = wire_to(socket)
+    parts = [SharedFrame(Stale(f"part {number}")) for number in range(8)]
+    wire.give(parts)
+    assert len(socket.written) == 3
+    assert [bool(part.wire) for part in parts] == [True] * 3 + [False] * 5, "what waits costs no bytes"
+    wire.write(b"answer")
+    wire.give([SharedFrame(Stale("what comes after"))])
+    while wire.pending:
+        wire.paused = False
+        wire.feed()
+    told = [written for written in socket.written if written != b"answer"]
+    assert socket.written.index(b"answer") == 3
+    assert [b"part %d" % number in told[number] for number in range(8)] == [True] * 8
+    assert b"what comes after" in told[8]
+    assert HIGH_WATER < MOST_BUFFERED
+
+
+async def test_an_audience_is_sorted_by_what_it_reads() -> None:
+    wires = [wire_to(Socket(), spelling) for spelling in (PLAIN, PACKED, PLAIN, DEFLATED)]
+    sorted_out = {spelling: way.wires for spelling, way in ways(wires)}
+    assert sorted_out == {PLAIN: [wires[0], wires[2]], PACKED: [wires[1]], DEFLATED: [wires[3]]}

@@ -47,7 +47,9 @@ class KeyedQuery:
     column that `caller` names is no argument: it is filled in with the id of the user who asks.
     """
 
-    def __init__(self, name: str, model: ReadModel, limit: int, caller: str | None, doc: str) -> None:
+    def __init__(
+        self, name: str, model: ReadModel, limit: int, caller: str | None, doc: str, *, urgent: bool = False
+    ) -> None:
         if limit < 1:
             raise RegistrationError(f"{name}: `limit` must be at least 1, not {limit}")
         if caller is not None and caller not in model.key:
@@ -58,6 +60,7 @@ class KeyedQuery:
         self.model = model
         self.caller = caller
         self.doc = doc
+        self.urgent = urgent
         fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [
             (column, _KeyPart) for column in model.key if column != caller
         ]
@@ -117,7 +120,8 @@ class AppQuery:
     """A function or SQL statement with declared dependencies, live like a keyed query.
 
     Its result must depend on nothing but its arguments, its declared sources, and, where `personal`, the caller: it is
-    run once for everybody who asks the same. `timeout_ms` bounds each of its statements.
+    run once for everybody who asks the same. `timeout_ms` bounds each of its statements. `urgent`: where several are to
+    be run, this one goes first.
     """
 
     name: str
@@ -128,6 +132,7 @@ class AppQuery:
     doc: str = ""
     personal: bool = False
     timeout_ms: int = 5000
+    urgent: bool = False
     _decoder: msgspec.json.Decoder[Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

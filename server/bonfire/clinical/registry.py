@@ -63,18 +63,30 @@ class Registry:
         depends: Sequence[Depends],
         personal: bool = False,
         timeout: float = 5.0,
+        urgent: bool = False,
     ) -> Callable[[_Function], _Function]:
         """Declares an async function `(ctx: QueryContext, ...) -> list[Row]`, or `-> Value`, that reads.
 
         `depends` names all that it reads: it is run again when a commit touches one of these, once for all who hold it.
         `personal`: the result is the caller's own, so it is shared with nobody. `timeout`: seconds for each statement.
+        `urgent`: where several queries are to be read, this one goes first.
         """
 
         def declare(function: _Function) -> _Function:
             arguments, result = signature_of(name, function)
             rows = rows_of(name, result)
             self._add_app_query(
-                name, arguments, rows, depends, FunctionBody(function, rows), getdoc(function) or "", personal, timeout
+                AppQuery(
+                    name,
+                    arguments,
+                    rows,
+                    tuple(depends),
+                    FunctionBody(function, rows),
+                    getdoc(function) or "",
+                    personal,
+                    _milliseconds(name, timeout),
+                    urgent,
+                )
             )
             return function
 
@@ -90,6 +102,7 @@ class Registry:
         args: type[Struct] | None = None,
         doc: str = "",
         timeout: float = 5.0,
+        urgent: bool = False,
     ) -> None:
         """Declares a query in SQL: one SELECT with `:named` parameters, the Python fields of `args`.
 
@@ -103,15 +116,28 @@ class Registry:
         arguments = define(name, fields)
         rows = Rows(Codec(name, row), "list", identity_of(row))
         body = sql_body(name, sql, arguments, rows.row)
-        self._add_app_query(name, arguments, rows, depends, body, doc, False, timeout)
+        timeout_ms = _milliseconds(name, timeout)
+        self._add_app_query(
+            AppQuery(name, arguments, rows, tuple(depends), body, doc, timeout_ms=timeout_ms, urgent=urgent)
+        )
 
-    def live(self, name: str, model: ReadModel, *, limit: int = 500, caller: str | None = None, doc: str = "") -> None:
+    def live(
+        self,
+        name: str,
+        model: ReadModel,
+        *,
+        limit: int = 500,
+        caller: str | None = None,
+        doc: str = "",
+        urgent: bool = False,
+    ) -> None:
         """Declares a keyed live query on a read model: its arguments are the model's key columns, and `limit`.
 
-        `caller` names the key column that is filled in with the id of the user who asks: a list of one's own.
+        `caller` names the key column that is filled in with the id of the user who asks: a list of one's own. `urgent`:
+        where several queries are to be read, this one goes first.
         """
         self.add(model)
-        query = KeyedQuery(name, model, limit, caller, doc or model.description)
+        query = KeyedQuery(name, model, limit, caller, doc or model.description, urgent=urgent)
         self._claim(name)
         self._queries[name] = query
 
@@ -172,22 +198,9 @@ class Registry:
 
     # ---- inside ---------------------------------------------------------------------------------------------
 
-    def _add_app_query(
-        self,
-        name: str,
-        arguments: type[Struct],
-        rows: Rows,
-        depends: Sequence[Depends],
-        body: SqlBody | FunctionBody,
-        doc: str,
-        personal: bool,
-        timeout: float,
-    ) -> None:
-        if timeout <= 0:
-            raise RegistrationError(f"{name}: `timeout` must be more than 0 seconds")
-        query = AppQuery(name, arguments, rows, tuple(depends), body, doc, personal, max(1, round(timeout * 1000)))
-        self._claim(name)
-        self._queries[name] = query
+    def _add_app_query(self, query: AppQuery) -> None:
+        self._claim(query.name)
+        self._queries[query.name] = query
 
     def _claim(self, name: str) -> None:
         if not _NAME.fullmatch(name):
@@ -211,6 +224,12 @@ def _unknown(kind: str, name: str, known: Iterable[str], other_kind: str | None)
         near = near_misses(name, known)
         expected = f"perhaps {' or '.join(near)}" if near else f"the name of a registered {kind}"
     return Fault(FaultCode.unknown_function, f"there is no such {kind}", field=kind, expected=expected, got=name[:128])
+
+
+def _milliseconds(name: str, seconds: float) -> int:
+    if seconds <= 0:
+        raise RegistrationError(f"{name}: `timeout` must be more than 0 seconds")
+    return max(1, round(seconds * 1000))
 
 
 def _default(name: str, field: msgspec.structs.FieldInfo) -> Any:

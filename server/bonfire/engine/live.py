@@ -58,7 +58,8 @@ class LiveEngine:
         self._retained = Retained(position, retained)
         self._checks: dict[LiveQuery, list[tuple[Session, str]]] = {}
         self.checks = 0
-        self.differed: list[str] = []
+        self.differences = 0
+        self._differed: list[str] = []
         self.conflations = 0
         self.resumes = 0
 
@@ -66,6 +67,11 @@ class LiveEngine:
 
     def take_outgoing(self) -> list[Outgoing]:
         return self._delivery.take()
+
+    def take_differences(self) -> list[str]:
+        """The names of the queries of which a check has found that what was sent was wrong, since the last call."""
+        differed, self._differed = self._differed, []
+        return differed
 
     @property
     def awaited(self) -> int | None:
@@ -230,7 +236,8 @@ class LiveEngine:
         if outcome != "unknown":
             self.checks += 1
         if outcome == "differed":
-            self.differed.append(query.identity.name)
+            self.differences += 1
+            self._differed.append(query.identity.name)
         for session, check in askers:
             if session in self._sessions:
                 frame = SharedFrame(Checked(check, outcome, format_position(self.position)))
@@ -322,12 +329,12 @@ class LiveEngine:
         if free:
             self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], free)
 
-    def confirm(self, session: Session) -> None:
-        """What one session holds is true at the engine's position too: say so, unless it was shown something there."""
-        if not session.free or self.is_down:
+    def confirm(self, session: Session, position: int) -> None:
+        """What one session holds is true at `position` too: say so, unless it was shown something there or later."""
+        if not session.free or self.is_down or position > self.position:
             return
         shown = max((query.shown_at for query in session.subscriptions.values()), default=0)
-        if max(shown, session.position) < self.position:
+        if max(shown, session.position) < position:
             session.position = self.position
             self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], [session])
 

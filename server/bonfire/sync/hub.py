@@ -7,8 +7,7 @@ across one, so that each of its steps is atomic.
 import asyncio
 import logging
 import random
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from bonfire.changes.source import ChangeSource
@@ -18,9 +17,9 @@ from bonfire.engine.live import LiveEngine
 from bonfire.engine.query import Plan
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.session import Session
-from bonfire.sync.fanout import Wire, frames_together
+from bonfire.sync.fanout import Flusher, Wire, spelled, ways
+from bonfire.sync.positions import Positions
 from bonfire.sync.reader import Reader
-from bonfire_protocol.codec import Format
 from bonfire_protocol.faults import Fault, FaultCode
 
 log = logging.getLogger("bonfire.hub")
@@ -28,24 +27,20 @@ log = logging.getLogger("bonfire.hub")
 READS_AT_ONCE = 4
 """Reads under way at once: what waits meanwhile is read together, which is what conflates a burst of commits."""
 
-REMEMBERED_COMMITS = 20_000
-"""How many commits' positions are kept for the answers of mutations that are still on their way."""
-
 POSITION_TIMEOUT = 2.0
 """Seconds that a mutation's answer waits for its commit to come by before it says an upper bound instead."""
 
 BOUND_TIMEOUT = 10.0
 """Seconds that an answer waits for the database to say such an upper bound."""
 
-SLOW_CONSUMER_BYTES = 4 * 1024 * 1024
-"""How far behind a peer may be before it is cut off, to come back and start from a fresh snapshot."""
-
-
-HELD_TRANSITIONS = 10_000
-"""How many transitions are held for a peer whose reads don't come back, before it is cut off likewise."""
+HELD_TRANSITIONS = 1000
+"""How many transitions are held for a peer whose reads don't come back, before they become one, of the newest."""
 
 READ_ATTEMPTS = 3
 """How often a query is read when the change stream is cut meanwhile."""
+
+CATCH_UP_SECONDS = 5.0
+"""How long a read waits for a replica to come as far as what its caller has written."""
 
 READ_TIMEOUT = 600.0
 """Seconds after which a read is given up and done again: its connection may be a dead one that nobody has told of. More
@@ -55,20 +50,17 @@ than a whole batch of the slowest queries takes."""
 class Peer(Protocol):
     """A connection, as the hub sees it: the `key` of an engine session."""
 
-    format: Format
     wire: Wire
-    kept: list[bytes] | None
-    """None; or what is written meanwhile, while nothing may leave before the answer that is on its way."""
 
-    def buffered(self) -> int: ...
     def cut(self) -> None: ...
     def indexed(self, progress: IndexProgress) -> None: ...
-    def committed(self, mutation: str) -> None: ...
+    def committed(self, mutation: str, position: int) -> None: ...
 
 
 class Hub:
-    """One node's live side. `heartbeat`: seconds between watermarks to clients. `wake_lanes` is called when a commit
-    wrote one of `lane_sources`."""
+    """One node's live side. `heartbeat`: seconds between watermarks to clients. `check_every`: seconds between two
+    checks of a live query against its source; 0 for none. `wake_lanes` is called when a commit wrote one of
+    `lane_sources`."""
 
     def __init__(
         self,
@@ -76,24 +68,26 @@ class Hub:
         reader: Reader,
         *,
         heartbeat: float,
+        check_every: float,
         wake_lanes: Callable[[], None],
         lane_sources: Collection[str],
     ) -> None:
         self.engine = LiveEngine(0)
+        self.flusher = Flusher()
         self.source = source
         self.reader = reader
         self.commits = 0
         self.gaps = 0
         self.cut_off = 0
         self._heartbeat = heartbeat
+        self._check_every = check_every
         self._wake_lanes = wake_lanes
         self._lane_sources = lane_sources
         self._heard = False
         self._failing: set[str] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self._beats: list[asyncio.Task[None]] = []
-        self._positions: OrderedDict[int, int] = OrderedDict()
-        self._waiters: dict[int, list[asyncio.Future[int]]] = {}
+        self._positions = Positions()
         self._advance: asyncio.Event = asyncio.Event()
         self._mutations: dict[tuple[str, str], Peer] = {}
 
@@ -105,6 +99,8 @@ class Hub:
             asyncio.create_task(self._every(self._heartbeat, "heartbeat", self._beat)),
             asyncio.create_task(self._every(0.25, "look", self._look)),
         ]
+        if self._check_every:
+            self._beats.append(asyncio.create_task(self._every(self._check_every, "self-check", self._check)))
 
     @property
     def failing(self) -> list[str]:
@@ -121,20 +117,15 @@ class Hub:
 
     def commit(self, commit: Commit) -> None:
         self.commits += 1
-        self._positions[commit.xid] = commit.position
-        if len(self._positions) > REMEMBERED_COMMITS:
-            self._positions.popitem(last=False)
         for message in commit.messages:
             if message.mutation is not None and message.tenant is not None:
                 # Its answer must go out before its transition: see `Connection.committed`.
                 author = self._mutations.get((message.tenant, message.mutation))
                 if author is not None:
-                    author.committed(message.mutation)
+                    author.committed(message.mutation, commit.position)
         self.engine.commit(commit)
         self.pump()
-        for waiter in self._waiters.pop(commit.xid, ()):
-            if not waiter.done():
-                waiter.set_result(commit.position)
+        self._positions.note(commit.xid, commit.position)
         for message in commit.messages:
             if message.index is not None and message.tenant is not None:
                 peer = self._mutations.get((message.tenant, message.index.mutation))
@@ -176,27 +167,18 @@ class Hub:
         log.error("the database is behind what was shown already: all clients start over")
         sessions = self.engine.sessions()
         self.engine = LiveEngine(position)
-        self._positions.clear()
+        self._positions = Positions()
         for session in sessions:
-            peer: Peer = session.key  # type: ignore[assignment]  # as in `pump`
-            peer.cut()
+            _peer(session).cut()
 
     # ---- engine -> sockets and database ---------------------------------------------------------------------
 
     def pump(self) -> None:
         """Do what the engine owes: send frames, start reads, ask the stream to hurry. Call after each engine call."""
         for outgoing in self.engine.take_outgoing():
-            by_format: dict[Format, list[Peer]] = {Format.json: [], Format.msgpack: []}
-            json = by_format[Format.json]
-            for session in outgoing.audience.sessions:
-                peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
-                if peer.format is Format.json:
-                    json.append(peer)
-                else:
-                    by_format[peer.format].append(peer)
-            for format, peers in by_format.items():
-                if peers:
-                    send_to(peers, _framed(outgoing, format))
+            self._send(outgoing)
+        for name in self.engine.take_differences():
+            log.error("a result of %s was not what its source says: it was sent anew to all who hold it", name)
         while len(self._reads) < READS_AT_ONCE:
             read = self.engine.next_read()
             if read is None:
@@ -207,6 +189,26 @@ class Hub:
         awaited = self.engine.awaited
         if awaited is not None and awaited > self.engine.position:
             self.source.nudge(awaited)
+
+    def _send(self, outgoing: Outgoing) -> None:
+        audience = outgoing.audience
+        if len(audience.sessions) == 1:
+            _peer(audience.sessions[0]).wire.give(outgoing.frames)
+            return
+        if audience.ways is None:
+            audience.ways = ways(_peer(session).wire for session in audience.sessions)
+        for spelling, way in audience.ways:
+            if not self.flusher.clogged.isdisjoint(way.wires):
+                # Some have not taken yet what came before this.
+                for wire in way.wires:
+                    wire.give(outgoing.frames)
+                continue
+            framed = spelled(outgoing.frames, spelling)
+            if framed is not None:
+                self.flusher.queue(framed, way)
+            else:
+                for wire in way.wires:
+                    wire.abort()
 
     async def _read(self, read: Read) -> None:
         engine = self.engine
@@ -255,15 +257,15 @@ class Hub:
         if self._heard:
             self._heard = False
             self.engine.heartbeat()
-            self.pump()
-        self._cut_slow_consumers()
-
-    def _cut_slow_consumers(self) -> None:
         for session in self.engine.sessions():
-            peer: Peer = session.key  # type: ignore[assignment]  # as in `pump`
-            if peer.buffered() > SLOW_CONSUMER_BYTES or len(session.held) > HELD_TRANSITIONS:
-                self.cut_off += 1
-                peer.cut()
+            if len(session.held) > HELD_TRANSITIONS:
+                self.engine.park(session)
+                self.engine.unpark(session)
+        self.pump()
+
+    async def _check(self) -> None:
+        self.engine.sample(random.random())
+        self.pump()
 
     async def _look(self) -> None:
         """Lets the engine's history shrink when no read does."""
@@ -292,8 +294,11 @@ class Hub:
         if self._mutations.get((tenant, mutation)) is peer:
             del self._mutations[(tenant, mutation)]
 
-    async def read_once(self, tenant: str, plan: Plan) -> tuple[Answer, int]:
-        """A query's answer, and a position that it surely reflects. Fault `unavailable` when none is to be had."""
+    async def read_once(self, tenant: str, plan: Plan, *, after: int) -> tuple[Answer, int]:
+        """A query's answer, and a position that it surely reflects: not before `after`, which has been committed. Fault
+        `unavailable` when none is to be had."""
+        if after > self.engine.position and self.reader.may_lag and not await self.reach(after, CATCH_UP_SECONDS):
+            raise Fault(FaultCode.unavailable, "What this node reads from has not come as far as your last write yet.")
         for _ in range(READ_ATTEMPTS):
             engine = self.engine
             ticket = engine.look()
@@ -310,22 +315,10 @@ class Hub:
     async def position_of(self, xid: int, *, new: bool) -> int:
         """The commit position of a committed transaction; where the stream does not tell in time, or has told long ago
         (it is not `new`), a position that is certainly not before it."""
-        known = self._positions.get(xid)
-        if known is not None:
-            return known
-        if new and not self.engine.is_down:
-            waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._waiters.setdefault(xid, []).append(waiter)
-            try:
-                return await asyncio.wait_for(waiter, POSITION_TIMEOUT)
-            except TimeoutError:
-                pass
-            finally:
-                waiters = self._waiters.get(xid)
-                if waiters is not None and waiter in waiters:
-                    waiters.remove(waiter)
-                    if not waiters:
-                        del self._waiters[xid]
+        wait = POSITION_TIMEOUT if new and not self.engine.is_down else 0.0
+        position = await self._positions.of(xid, wait)
+        if position is not None:
+            return position
         return await self._bound()
 
     async def _bound(self) -> int:
@@ -366,27 +359,6 @@ class Hub:
         return True
 
 
-def send_to(peers: Sequence[Peer], framed: bytes) -> None:
-    """The same bytes to all of these, who read one format. None at all: it can't spell them, and they are cut off."""
-    if not framed:
-        for peer in peers:
-            peer.cut()
-        return
-    wires: list[Wire] = []
-    for peer in peers:
-        if peer.kept is None:
-            wires.append(peer.wire)
-        else:
-            peer.kept.append(framed)
-    if wires:
-        wires[0].flusher.queue(framed, wires)
-
-
-def _framed(outgoing: Outgoing, format: Format) -> bytes:
-    """The frames' bytes; none when they can't be spelled in this format (an integer that MessagePack has no room for):
-    that must cost nobody but those who asked for it."""
-    try:
-        return frames_together(outgoing.frames, format)
-    except Exception as error:
-        log.error("frames can't be spelled as %s: %s", format.value, type(error).__name__)
-        return b""
+def _peer(session: Session) -> Peer:
+    peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
+    return peer

@@ -51,19 +51,21 @@ def plan(query: KeyedQuery | AppQuery, args: bytes, principal: Principal) -> tup
             keyed = query.resolve(args, principal)
             order = tuple((term.column, term.descending) for term in keyed.model.order)
             identity = QueryIdentity(principal.tenant, query.name, keyed.canonical, principal.access)
-            return identity, KeyedPlan(keyed.model.name, keyed.key, keyed.limit, order, keyed)
+            return identity, KeyedPlan(keyed.model.name, keyed.key, keyed.limit, order, keyed, query.urgent)
         case AppQuery():
             call = query.resolve(args, principal)
             handle = AppHandle(query, call, principal)
             identity = QueryIdentity(principal.tenant, query.name, call.canonical, principal.access)
             identified = call.shape == "list" and call.identity is not None
-            return identity, AppPlan(call.dependencies, call.shape, identified, handle)
+            return identity, AppPlan(call.dependencies, call.shape, identified, handle, query.urgent)
 
 
 class Reader:
-    """Runs reads. `bound` is the change source's SQL expression for a position that no visible commit lies behind."""
+    """Runs reads. `bound` is the change source's SQL expression for a position that no visible commit lies behind.
+    `may_lag`: the database is a replica, which may not have yet what the primary has committed."""
 
-    def __init__(self, database: Database, bound: str, now: Callable[[], datetime]) -> None:
+    def __init__(self, database: Database, bound: str, now: Callable[[], datetime], *, may_lag: bool = False) -> None:
+        self.may_lag = may_lag
         self._database = database
         self._look = f"select pg_current_snapshot()::text as snapshot, ({bound})::bigint as bound"
         self._now = now

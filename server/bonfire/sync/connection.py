@@ -1,4 +1,4 @@
-"""One WebSocket connection: frames in, what they ask for, frames out.
+"""One client: frames in, what they ask for, frames out.
 
 Order: subscriptions and pings are done as they come; mutations of one connection one after the other, in the order
 sent; reads beside them. Everything that goes out goes through the connection's wire, so it leaves in the order in
@@ -8,162 +8,159 @@ which it was decided.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from websockets.http11 import Request
 
 from bonfire.access.principal import Principal
-from bonfire.clinical.execute import Outcome
-from bonfire.clinical.registry import Registry
 from bonfire.engine.commit import IndexProgress
 from bonfire.engine.session import Session
-from bonfire.sync.fanout import EXTENSION, Wire, frame_message
-from bonfire.sync.hub import Hub
+from bonfire.sync.fanout import frame_message
 from bonfire.sync.reader import plan
-from bonfire_protocol.codec import Format, decode_up, encode
+from bonfire.sync.websocket import LiveProtocol
+from bonfire_protocol.codec import decode_up, encode
 from bonfire_protocol.down import Committed, DownFrame, Indexed, IndexState, Pong, Refused, Result, Welcome
 from bonfire_protocol.faults import CloseCode, Fault, FaultCode
 from bonfire_protocol.up import Check, Hello, Mutate, Ping, Query, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
-from bonfire_protocol.version import MSGPACK_SUBPROTOCOL, PROTOCOL_VERSION
+from bonfire_protocol.version import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from bonfire.sync.endpoint import Live
 
 log = logging.getLogger("bonfire.socket")
 
-Mutator = Callable[[Principal, Mutate], Awaitable[Outcome]]
-Authenticator = Callable[[Hello, WebSocket], Principal]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one connection may ask for. `hello_seconds`: until the first frame; `catch_up_seconds`: how long a client
-    that has seen a newer position than this node waits for it here; `hold_seconds`: how long a transition waits for the
-    answer of the client's own mutation, which a database that is lost just after the commit can keep back for long."""
-
-    subscriptions: int = 1000
-    queries_at_once: int = 16
-    mutations_waiting: int = 256
-    hello_seconds: float = 10.0
-    catch_up_seconds: float = 2.0
-    hold_seconds: float = 1.0
-
-
-class Live:
-    """What all connections of a node share."""
-
-    def __init__(
-        self,
-        hub: Hub,
-        registry: Registry,
-        authenticate: Authenticator,
-        mutate: Mutator,
-        new_id: Callable[[], str],
-        *,
-        stale_after_ms: int,
-        limits: Limits,
-    ) -> None:
-        self.hub = hub
-        self.registry = registry
-        self.authenticate = authenticate
-        self.mutate = mutate
-        self.new_id = new_id
-        self.stale_after_ms = stale_after_ms
-        self.limits = limits
-        self.connections: set[Connection] = set()
-        self.draining = False
-
-    async def serve(self, websocket: WebSocket) -> None:
-        """The endpoint of `/live`."""
-        offered = websocket.scope.get("subprotocols", [])
-        format = Format.msgpack if MSGPACK_SUBPROTOCOL in offered else Format.json
-        chosen = format.value if format.value in offered else None
-        extension: Any = websocket.scope.get("extensions", {}).get(EXTENSION)
-        if not isinstance(extension, Wire):
-            raise RuntimeError("the live socket needs uvicorn with bonfire.sync.fanout.LiveProtocol")
-        await websocket.accept(subprotocol=chosen)
-        connection = Connection(self, websocket, extension, format)
-        self.connections.add(connection)
-        try:
-            await connection.run()
-        finally:
-            self.connections.discard(connection)
-
 
 class Connection:
-    """One client. It is its engine session's key (bonfire.sync.hub.Peer)."""
+    """One client (bonfire.sync.websocket.Receiver). It is its engine session's key (bonfire.sync.hub.Peer)."""
 
-    def __init__(self, live: Live, websocket: WebSocket, wire: Wire, format: Format) -> None:
-        self.format = format
+    __slots__ = (
+        "_allowance",
+        "_allowed_at",
+        "_early",
+        "_following",
+        "_gone",
+        "_hub",
+        "_kept_waiting",
+        "_live",
+        "_mutations",
+        "_mutator",
+        "_patience",
+        "_pinged",
+        "_principal",
+        "_protocol",
+        "_queries",
+        "_request",
+        "_session",
+        "_stalled",
+        "_unanswered",
+        "_unsent",
+        "_written",
+        "wire",
+    )
+
+    def __init__(self, live: "Live", protocol: LiveProtocol, request: Request) -> None:
+        self.wire = protocol.wire
         self._live = live
         self._hub = live.hub
-        self._websocket = websocket
-        self.wire = wire
+        self._protocol = protocol
+        self._request: Request | None = request
         self._principal: Principal | None = None
         self._session: Session | None = None
+        # What comes while the client is being welcomed; and who ends its patience with one that does not say hello.
+        self._kept_waiting: list[bytes] | None = None
+        self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
+            live.limits.hello_seconds, self._no_hello
+        )
         self._queries: set[asyncio.Task[None]] = set()
-        self._mutations: asyncio.Queue[Mutate] = asyncio.Queue(live.limits.mutations_waiting)
+        self._mutations: deque[Mutate] = deque()
         self._mutator: asyncio.Task[None] | None = None
-        self._unanswered: set[str] = set()
-        self.kept: list[bytes] | None = None
-        self._patience: asyncio.TimerHandle | None = None
+        self._unanswered: str | None = None
+        self._written = 0
         self._early: list[IndexProgress] = []
         self._following: dict[str, set[str]] = {}
         self._gone = False
+        self._allowance = float(live.limits.frames_at_once)
+        self._allowed_at = asyncio.get_running_loop().time()
+        self._pinged = 0
+        self._stalled = 0.0
+        self._unsent = 0
 
     # ---- the hub's side (Peer) ------------------------------------------------------------------------------
 
-    def buffered(self) -> int:
-        return self.wire.buffered() + sum(map(len, self.kept or ()))
-
-    def committed(self, mutation: str) -> None:
+    def committed(self, mutation: str, position: int) -> None:
         """The next commit is this mutation. Its answer goes out before its transition, so that the client knows at
-        which transition its optimistic values give way: what is written until the answer is kept until then."""
-        if mutation in self._unanswered and self.kept is None:
-            self.kept = []
+        which transition its optimistic values give way."""
+        if mutation == self._unanswered and self._session is not None:
+            self._hub.engine.await_answer(self._session, position)
             loop = asyncio.get_running_loop()
             self._patience = loop.call_later(self._live.limits.hold_seconds, self._let_go)
 
     def cut(self) -> None:
-        """Let go of it without a word: it does not read, or what it was shown never was. It comes back afresh."""
+        """Let go of it without a word: what it was shown never was. It comes back afresh."""
         log.info("a client was cut off, to come back")
         self.wire.abort()
 
     def indexed(self, progress: IndexProgress) -> None:
         """An index has got on with one of this connection's mutations."""
-        if progress.mutation in self._unanswered:
+        if progress.mutation == self._unanswered:
             self._early.append(progress)
             return
         following = self._following.get(progress.mutation)
         if following is None or progress.index not in following:
             return
         self.send(Indexed(progress.mutation, progress.index, progress.state, progress.reason))
-        if progress.state in ("fresh", "failed"):
+        if progress.state != "pending":
             following.discard(progress.index)
             if not following:
                 self._forget(progress.mutation)
 
     def send(self, frame: DownFrame) -> None:
-        """A frame for this connection alone."""
-        self.wire.write(frame_message(encode(frame, self.format), self.format))
+        """A frame for this connection alone, which is no part of a transition."""
+        spelling = self.wire.spelling
+        self.wire.write(frame_message(encode(frame, spelling.format), spelling))
 
     # ---- life -----------------------------------------------------------------------------------------------
 
-    async def run(self) -> None:
-        """From hello to goodbye."""
-        try:
-            if await self._greet():
-                while True:
-                    self._take(await self._receive())
-        except WebSocketDisconnect:
-            pass
-        finally:
-            self._leave()
+    @property
+    def busy(self) -> bool:
+        """Whether a mutation of it is under way."""
+        return self._unanswered is not None
 
-    def _leave(self) -> None:
+    def close(self, code: CloseCode, reason: str) -> None:
+        self._protocol.close(code, reason)
+
+    def tend(self, seconds: float) -> None:
+        """Called every so many seconds. A peer that gives no sign of life is cut off; so is one that has stopped
+        reading. It loses nothing by it: it comes back, and resumes."""
+        if self.wire.paused:
+            unsent = self.wire.buffered()
+            self._stalled = self._stalled + seconds if unsent >= self._unsent else 0.0
+            self._unsent = unsent
+            if self._stalled >= self._live.limits.stalled_seconds:
+                self._hub.cut_off += 1
+                self.cut()
+            return
+        self._stalled, self._unsent = 0.0, 0
+        if self._protocol.heard:
+            self._protocol.heard = False
+            self._pinged = 0
+        elif self._pinged < 2:
+            self._pinged += 1
+            self._protocol.ping()
+        else:
+            log.info("a client gives no sign of life")
+            self.wire.abort()
+
+    def lost(self) -> None:
         self._gone = True
+        self._live.connections.discard(self)
+        if self._patience is not None:
+            self._patience.cancel()
         if self._session is not None:
             self._hub.engine.leave(self._session)
             self._hub.pump()
@@ -173,85 +170,122 @@ class Connection:
             self._forget(mutation)
         # A mutation under way runs to its end, so that its outcome is known when the client asks again; those that
         # still wait were never begun.
-        while not self._mutations.empty():
-            self._mutations.get_nowait()
-        if self._mutator is not None and not self._unanswered:
-            self._mutator.cancel()
+        self._mutations.clear()
 
-    async def close(self, code: CloseCode, reason: str) -> None:
-        # What was written before must leave before the close frame does.
-        self.wire.flusher.flush()
-        await self._websocket.close(code, reason)
+    def pause(self) -> None:
+        if self._session is not None:
+            self._hub.engine.park(self._session)
 
-    async def _receive(self) -> bytes | str:
-        message = await self._websocket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", 1005))
-        text: str | None = message.get("text")
-        data: bytes | None = message.get("bytes")
-        if self.format is Format.json:
-            return text if text is not None else data or b""
-        return data if data is not None else text or ""
+    def resume(self) -> None:
+        if self._session is not None:
+            self._hub.engine.unpark(self._session)
+            self._hub.pump()
 
-    async def _greet(self) -> bool:
-        """Hello and welcome; False when there is nothing more to say."""
-        limits = self._live.limits
+    # ---- hello ----------------------------------------------------------------------------------------------
+
+    def receive(self, messages: list[bytes]) -> None:
+        self._spend(len(messages))
+        for data in messages:
+            self._route(data)
+        self._hub.pump()
+
+    def _route(self, data: bytes) -> None:
+        if self._gone:
+            return
+        if self._kept_waiting is not None:
+            self._kept_waiting.append(data)
+        elif self._session is None:
+            self._greet(data)
+        else:
+            self._take(data)
+
+    def _no_hello(self) -> None:
+        self.close(CloseCode.hello_expected, "no hello came")
+
+    def _greet(self, data: bytes) -> None:
         try:
-            data = await asyncio.wait_for(self._receive(), limits.hello_seconds)
-            frame = decode_up(data, self.format)
-        except TimeoutError:
-            await self.close(CloseCode.hello_expected, "no hello came")
-            return False
+            frame = decode_up(data, self.wire.spelling.format)
         except Fault as fault:
-            self._refuse(fault, None)
-            await self.close(CloseCode.bad_frame, "the first frame must be hello")
-            return False
+            self._turn_away(fault, CloseCode.bad_frame, "the first frame must be hello")
+            return
         if not isinstance(frame, Hello):
-            self._refuse(_hello_expected(), None)
-            await self.close(CloseCode.hello_expected, "the first frame must be hello")
-            return False
+            self._turn_away(_hello_expected(), CloseCode.hello_expected, "the first frame must be hello")
+            return
         if frame.protocol != PROTOCOL_VERSION:
-            self._refuse(_version(frame.protocol), None)
-            await self.close(CloseCode.version_unsupported, f"this server speaks version {PROTOCOL_VERSION}")
-            return False
+            reason = f"this server speaks version {PROTOCOL_VERSION}"
+            self._turn_away(_version(frame.protocol), CloseCode.version_unsupported, reason)
+            return
+        assert self._request is not None
         try:
-            principal = self._live.authenticate(frame, self._websocket)
+            self._principal = self._live.authenticate(frame, self._request)
         except Fault as fault:
-            self._refuse(fault, None)
-            await self.close(CloseCode.unauthenticated, fault.code.value)
-            return False
+            self._turn_away(fault, CloseCode.unauthenticated, fault.code.value)
+            return
         if self._live.draining:
-            await self.close(CloseCode.draining, "this server is stopping")
-            return False
+            self.close(CloseCode.draining, "this server is stopping")
+            return
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._request = None
         seen = parse_position(frame.position) if frame.position is not None else 0
-        if not await self._hub.may_serve(seen, limits.catch_up_seconds):
+        if seen <= self._hub.engine.position:
+            self._welcome(self._principal, seen, frame.stream)
+        else:
+            self._kept_waiting = []
+            task = asyncio.create_task(self._catch_up(self._principal, seen, frame.stream))
+            self._queries.add(task)
+            task.add_done_callback(self._queries.discard)
+
+    async def _catch_up(self, principal: Principal, seen: int, stream: str | None) -> None:
+        if not await self._hub.may_serve(seen, self._live.limits.catch_up_seconds):
             # A client must not be shown an older state than the one it has seen elsewhere.
-            await self.close(CloseCode.overloaded, "this server is behind what was shown elsewhere")
-            return False
-        self._principal = principal
-        position = format_position(self._hub.engine.position)
+            self.close(CloseCode.overloaded, "this server is behind what was shown elsewhere")
+            return
+        self._welcome(principal, seen, stream)
+        waiting, self._kept_waiting = self._kept_waiting, None
+        for data in waiting or ():
+            self._route(data)
+        self._hub.pump()
+
+    def _welcome(self, principal: Principal, seen: int, stream: str | None) -> None:
+        engine = self._hub.engine
+        here = self._live.stream()
         self.send(
             Welcome(
                 PROTOCOL_VERSION,
                 self._live.new_id(),
                 principal.tenant,
                 principal.user,
-                position,
+                format_position(engine.position),
                 self._live.stale_after_ms,
                 self._hub.source.kind,
-                self._hub.source.stream,
+                here,
             )
         )
-        resumes = seen and frame.stream == self._hub.source.stream
-        self._session = self._hub.join(self, principal.tenant, principal.access, since=seen if resumes else None)
+        resumes = 0 < seen <= engine.position and stream == here
+        self._session = engine.join(self, principal.tenant, principal.access, since=seen if resumes else None)
         self._hub.pump()
-        return True
+
+    def _turn_away(self, fault: Fault, code: CloseCode, reason: str) -> None:
+        self._refuse(fault, None)
+        self.close(code, reason)
 
     # ---- frames ---------------------------------------------------------------------------------------------
 
-    def _take(self, data: bytes | str) -> None:
+    def _spend(self, frames: int) -> None:
+        """Who sends more than it may is read from later: nothing is lost, and it slows down nobody but itself."""
+        limits = self._live.limits
+        now = asyncio.get_running_loop().time()
+        earned = (now - self._allowed_at) * limits.frames_per_second
+        self._allowance = min(limits.frames_at_once, self._allowance + earned) - frames
+        self._allowed_at = now
+        if self._allowance < 0:
+            self._protocol.read_on_in(-self._allowance / limits.frames_per_second)
+
+    def _take(self, data: bytes) -> None:
         try:
-            frame = decode_up(data, self.format)
+            frame = decode_up(data, self.wire.spelling.format)
         except Fault as fault:
             self._refuse(fault, _id_of(data))
             return
@@ -263,7 +297,6 @@ class Connection:
             # What an application's own code makes of arguments must not cost the client its other subscriptions.
             log.exception("a %s frame failed", type(frame).__name__)
             self._refuse(_internal(error), getattr(frame, "id", None))
-        self._hub.pump()
 
     def _do(self, frame: UpFrame) -> None:
         assert self._session is not None
@@ -287,9 +320,9 @@ class Connection:
                 self._queries.add(task)
                 task.add_done_callback(self._queries.discard)
             case Mutate():
-                if self._mutations.full():
+                if len(self._mutations) >= limits.mutations_waiting:
                     raise _too_many("mutations waiting", limits.mutations_waiting)
-                self._mutations.put_nowait(frame)
+                self._mutations.append(frame)
                 if self._mutator is None:
                     self._mutator = asyncio.create_task(self._mutate_in_order())
             case Check():
@@ -302,7 +335,7 @@ class Connection:
         try:
             query = self._live.registry.find_query(frame.query)
             _, query_plan = plan(query, bytes(frame.args), self._principal)
-            answer, position = await self._hub.read_once(self._principal.tenant, query_plan)
+            answer, position = await self._hub.read_once(self._principal.tenant, query_plan, after=self._written)
             if isinstance(answer, Fault):
                 raise answer
             value = _value(answer, one=getattr(query_plan, "shape", "list") == "one")
@@ -313,10 +346,12 @@ class Connection:
             log.exception("query %s failed", frame.query)
             self._refuse(_internal(error), frame.id)
 
+    # ---- mutations ------------------------------------------------------------------------------------------
+
     async def _mutate_in_order(self) -> None:
-        while True:
-            frame = await self._mutations.get()
-            self._unanswered.add(frame.id)
+        while self._mutations:
+            frame = self._mutations.popleft()
+            self._unanswered = frame.id
             try:
                 await self._mutate(frame)
             except Fault as fault:
@@ -325,15 +360,14 @@ class Connection:
                 log.exception("mutation %s failed", frame.mutation)
                 self._refuse(_internal(error), frame.id)
             finally:
-                self._unanswered.discard(frame.id)
+                self._unanswered = None
                 self._let_go()
                 early, self._early = self._early, []
                 for progress in early:
                     self.indexed(progress)
                 if self._gone or frame.id not in self._following:
                     self._forget(frame.id)
-            if self._gone:
-                return
+        self._mutator = None
 
     async def _mutate(self, frame: Mutate) -> None:
         assert self._principal is not None
@@ -341,6 +375,7 @@ class Connection:
         self._hub.expect_index(self._principal.tenant, frame.id, self)
         outcome = await self._live.mutate(self._principal, frame)
         position = await self._hub.position_of(outcome.xid, new=not outcome.replayed)
+        self._written = max(self._written, position)
         pending = {index for index, state in outcome.indexes.items() if state == "pending"}
         if pending:
             self._following[frame.id] = pending
@@ -355,18 +390,19 @@ class Connection:
             )
         )
         self._let_go()
-        if position > self._session.position:
-            # It holds nothing that this write touched: say that what it holds is true there too.
-            self._hub.engine.confirm(self._session)
+        if not self._gone:
+            # Where it holds nothing that this write touched: say that what it holds is true there too.
+            self._hub.engine.confirm(self._session, position)
             self._hub.pump()
 
     def _let_go(self) -> None:
+        """What was held back for the answer may go."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        kept, self.kept = self.kept, None
-        for framed in kept or ():
-            self.wire.write(framed)
+            if self._session is not None and not self._gone:
+                self._hub.engine.answered(self._session)
+                self._hub.pump()
 
     def _forget(self, mutation: str) -> None:
         self._following.pop(mutation, None)
@@ -381,7 +417,7 @@ def _states(indexes: Mapping[str, str]) -> dict[str, IndexState]:
     return msgspec.convert(indexes, dict[str, IndexState])
 
 
-def _id_of(data: bytes | str) -> str | None:
+def _id_of(data: bytes) -> str | None:
     """The id of a frame that is wrong otherwise, so that its sender can tell which one was refused."""
     try:
         # The standard library's parser: it reads on over text that is no Unicode, which may be what is wrong.

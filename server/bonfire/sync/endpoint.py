@@ -1,0 +1,142 @@
+"""The live endpoint of a node: who may connect, what all connections share, and their care: signs of life, goodbye."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from websockets.http11 import Request
+
+from bonfire.access.principal import Principal
+from bonfire.clinical.execute import Outcome
+from bonfire.clinical.registry import Registry
+from bonfire.sync.connection import Connection
+from bonfire.sync.hub import Hub
+from bonfire.sync.websocket import PATH, LiveProtocol
+from bonfire_protocol.down import Drain
+from bonfire_protocol.faults import CloseCode
+from bonfire_protocol.up import Hello, Mutate
+
+log = logging.getLogger("bonfire.live")
+
+Mutator = Callable[[Principal, Mutate], Awaitable[Outcome]]
+Authenticator = Callable[[Hello, Request], Principal]
+
+TEND_SECONDS = 10.0
+"""How often each connection is looked after. A peer that is gone without a word is noticed within three of these."""
+
+DRAIN_SECONDS = 1.0
+"""At least how long clients are asked to spread their return over, and how long each may take to say goodbye."""
+
+ANSWER_SECONDS = 5.0
+"""How long a stop waits for the answers of mutations that are under way."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may ask for. `connections`: on this node; the others: for each connection. `frames_per_second`: how
+    fast one is read from in the long run, after `frames_at_once`; what it sends faster waits on its side.
+
+    `hello_seconds`: until the first frame; `catch_up_seconds`: how long a client that has seen a newer position than
+    this node waits for it here; `hold_seconds`: how long a transition waits for the answer of the client's own
+    mutation, which a database that is lost just after the commit can keep back for long; `stalled_seconds`: how long a
+    peer that does not keep up may take nothing at all."""
+
+    connections: int = 20_000
+    subscriptions: int = 1000
+    queries_at_once: int = 16
+    mutations_waiting: int = 256
+    frames_at_once: int = 2000
+    frames_per_second: float = 200.0
+    hello_seconds: float = 10.0
+    catch_up_seconds: float = 2.0
+    hold_seconds: float = 1.0
+    stalled_seconds: float = 30.0
+
+
+class Live:
+    """What all connections of a node share (bonfire.sync.websocket.Host)."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        registry: Registry,
+        authenticate: Authenticator,
+        mutate: Mutator,
+        new_id: Callable[[], str],
+        *,
+        stream: Callable[[], str],
+        stale_after_ms: int,
+        compress: bool,
+        limits: Limits,
+    ) -> None:
+        self.hub = hub
+        self.flusher = hub.flusher
+        self.registry = registry
+        self.authenticate = authenticate
+        self.mutate = mutate
+        self.new_id = new_id
+        self.stream = stream
+        self.stale_after_ms = stale_after_ms
+        self.compress = compress
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.refused = 0
+        self._tending: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._tending = asyncio.create_task(self._tend())
+
+    async def stop(self) -> None:
+        if self._tending is not None:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
+
+    # ---- connections come and go ----------------------------------------------------------------------------
+
+    def refusal(self, request: Request) -> tuple[HTTPStatus, str] | None:
+        if request.path.partition("?")[0] != PATH:
+            return HTTPStatus.NOT_FOUND, f"the live socket is at {PATH}\n"
+        if len(self.connections) >= self.limits.connections:
+            self.refused += 1
+            return HTTPStatus.SERVICE_UNAVAILABLE, "this server has as many connections as it takes: come back later\n"
+        return None
+
+    def take(self, connection: LiveProtocol, request: Request) -> Connection:
+        taken = Connection(self, connection, request)
+        self.connections.add(taken)
+        return taken
+
+    async def drain(self) -> None:
+        """Ask all clients to come back later, to any node, and see them off: each is given a moment to read it, and the
+        answers of the mutations that are under way."""
+        self.draining = True
+        spread = int(1000 * max(DRAIN_SECONDS, len(self.connections) / 500))
+        for connection in list(self.connections):
+            connection.send(Drain(spread))
+        await self._until(lambda: not any(connection.busy for connection in self.connections), ANSWER_SECONDS)
+        for connection in list(self.connections):
+            connection.close(CloseCode.draining, "this server is stopping")
+        await self._until(lambda: not self.connections, DRAIN_SECONDS)
+
+    async def _until(self, done: Callable[[], bool], seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while not done() and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.01)
+
+    # ---- their care -----------------------------------------------------------------------------------------
+
+    async def _tend(self) -> None:
+        """One timer for all: a quiet connection needs none of its own."""
+        while True:
+            await asyncio.sleep(TEND_SECONDS)
+            for count, connection in enumerate(list(self.connections)):
+                if count % 500 == 499:
+                    # Thousands of pings at once would delay who is waiting for a commit.
+                    await asyncio.sleep(0)
+                try:
+                    connection.tend(TEND_SECONDS)
+                except Exception:
+                    log.exception("a connection could not be looked after")
