@@ -8,12 +8,19 @@ import type { MutationPromise } from "./freshness.ts";
 import type { AnyMutation, AnyQuery, ArgsOf, ValueOf } from "./functions.ts";
 import { Mutations } from "./mutations.ts";
 import { type Layer, overlay } from "./optimistic.ts";
-import { type DownFrame, PROTOCOL_VERSION, type Welcome } from "./protocol.gen.ts";
+import {
+  type DownFrame,
+  type Mutate,
+  PROTOCOL_VERSION,
+  type Query,
+  type Subscribe,
+  type Welcome,
+} from "./protocol.gen.ts";
 import { Reads } from "./reads.ts";
 import { Received } from "./received.ts";
 import { type QueryResult, type Reading, settled } from "./result.ts";
 import { Screen, type Session } from "./screen.ts";
-import { type Host, Socket, systemHost, type WebSocketConstructor } from "./socket.ts";
+import { type Host, MOST_BYTES, Socket, systemHost, type WebSocketConstructor } from "./socket.ts";
 import { keyOf, Wanted } from "./wanted.ts";
 
 export class LiveClient implements Client {
@@ -165,11 +172,15 @@ export class LiveClient implements Client {
       this.#failures.delete(want.key);
       this.#received.expect(id, want.key);
       const resume = this.#received.resumes(want.key);
-      this.#socket.send({ type: "subscribe", id, query: want.query, args: want.args, resume });
+      this.#ask({ type: "subscribe", id, query: want.query, args: want.args, resume });
     }
-    for (const frame of this.#reads.owed()) this.#socket.send(frame);
+    for (const frame of this.#reads.owed()) this.#ask(frame);
     const mutation = this.#mutations.next();
-    if (mutation) this.#socket.send(mutation);
+    if (mutation) this.#ask(mutation);
+  }
+
+  #ask(frame: Subscribe | Query | Mutate): void {
+    if (!this.#socket.send(frame)) this.#refused(frame.id, TOO_LARGE);
   }
 
   #dispatch(event: Event): void {
@@ -194,7 +205,8 @@ export class LiveClient implements Client {
         for (const part of [this.#wanted, this.#reads, this.#mutations]) part.resume();
         return this.#tend();
       case "ping":
-        return this.#socket.send({ type: "ping" });
+        this.#socket.send({ type: "ping" });
+        return;
       case "forget":
         for (const part of [this.#wanted, this.#received, this.#reads, this.#checks, this.#mutations]) part.cut();
         return;
@@ -340,6 +352,14 @@ export class LiveClient implements Client {
 }
 
 const CLIENT_NAME = "bonfire-js";
+
+const TOO_LARGE = new Refusal({
+  code: "too_large",
+  message: "these arguments are more than a server takes in one message",
+  next: "stop",
+  field: "args",
+  expected: `at most ${MOST_BYTES} bytes with all that goes with them`,
+});
 
 function ownUrl(): string {
   if (typeof location === "undefined")

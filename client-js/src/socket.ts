@@ -6,6 +6,9 @@ import { type DownFrame, JSON_SUBPROTOCOL, type UpFrame } from "./protocol.gen.t
 /** The WebSocket close code of who leaves of its own accord. */
 const NORMAL = 1000;
 
+/** What a server takes in one message: it ends the connection of who sends more. */
+export const MOST_BYTES = 1024 * 1024;
+
 /** What this package needs of a WebSocket: the browser's, Node's own, and that of the package `ws` have it. */
 export interface WebSocketLike {
   send(data: string): void;
@@ -87,8 +90,13 @@ export class Socket {
     this.#current = null;
   }
 
-  send(frame: UpFrame): void {
-    this.#current?.send(JSON.stringify(frame));
+  /** False where the frame is larger than any server takes: then it is not sent. */
+  send(frame: UpFrame): boolean {
+    const text = JSON.stringify(frame);
+    // Most are short, and need no counting: UTF-8 has up to three bytes for each unit of a text.
+    if (text.length * 3 > MOST_BYTES && new TextEncoder().encode(text).length > MOST_BYTES) return false;
+    this.#current?.send(text);
+    return true;
   }
 
   schedule(timer: Timer, ms: number, spreadMs: number): void {

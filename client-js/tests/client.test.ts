@@ -599,6 +599,38 @@ describe("a mutation", () => {
   });
 });
 
+describe("arguments that no server takes", () => {
+  // Each of these letters has two bytes.
+  const text = "é".repeat(512 * 1024);
+
+  it("are refused here, for a server would end the connection each time", async () => {
+    const { client, peer } = await connected();
+    const written = client.mutate(create, { text });
+    const next = client.mutate(create, { text: "short" });
+    const read = client.query(scores, { patientId: text });
+    client.hold(scores, { patientId: text });
+    const tooLarge = { code: "too_large", next: "stop", field: "args" };
+    await expect(written).rejects.toMatchObject(tooLarge);
+    await expect(read).rejects.toMatchObject(tooLarge);
+    expect(client.result(scores, { patientId: text })).toMatchObject({ status: "error", error: tooLarge });
+    expect(spoken(peer.line)).toEqual(["mutate m2"]);
+    peer.line.say(committed("m2", "0/20"));
+    await expect(next).resolves.toMatchObject({ position: "0/20" });
+  });
+
+  it("are counted in bytes, with all that goes with them", async () => {
+    const { client, peer } = await connected();
+    const frame = { type: "mutate", id: "m1", mutation: "notes.create", args: { text: "" }, patient: null, version: null };
+    const room = 1024 * 1024 - JSON.stringify(frame).length;
+    client.mutate(create, { text: "x".repeat(room) });
+    await told();
+    expect(spoken(peer.line)).toEqual(["mutate m1"]);
+    const { client: other, peer: otherPeer } = await connected();
+    await expect(other.mutate(create, { text: "x".repeat(room + 1) })).rejects.toMatchObject({ code: "too_large" });
+    expect(spoken(otherPeer.line)).toEqual([]);
+  });
+});
+
 describe("reading once", () => {
   it("answers a value and its position, and is asked again after a cut", async () => {
     const { client, peer, world } = await connected();
