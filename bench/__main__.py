@@ -1,48 +1,81 @@
-"""`make bench`, or `python -m bench [latency] [write-path] [fan-out]`: measure, print the table, keep the JSON."""
+"""`make bench`, or `python -m bench [NAME ...]`: measure, print the table, keep the JSON. `python -m bench plot FILE`: draw."""
 
 import argparse
 import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import uvloop
 from rich.console import Console
 
-from bench import fanout, latency, write_path
-from bench.database import benchmark_database, postgres_version
+from bench import crowd, fanout, latency, many_keys, memory, storm, write_path
+from bench.child import raise_file_limit
+from bench.contenders import NoNode, install_rivals
+from bench.database import benchmark_cluster, postgres_version
 from bench.machine import describe_machine
-from bench.report import Line, Report, print_lines, write_report
-from bonfire.clinical.registry import Registry
+from bench.report import Line, Report, print_lines, read_report, write_report
 
-BENCHES = ("write-path", "latency", "fan-out")
+Bench = Callable[[str, int], Awaitable[list[Line]]]
+
+BENCHES: Mapping[str, Bench] = {
+    "fan-out": fanout.run,
+    "one-screen": latency.run,
+    "crowd": crowd.run,
+    "many-keys": many_keys.run,
+    "storm": storm.run,
+    "memory": memory.run,
+    "write-path": write_path.run,
+}
+
+QUICK: Mapping[str, Bench] = {
+    "fan-out": partial(fanout.run, cases=fanout.QUICK),
+    "one-screen": partial(latency.run, size=latency.QUICK),
+    "crowd": partial(crowd.run, size=crowd.QUICK),
+    "many-keys": partial(many_keys.run, size=many_keys.QUICK),
+    "storm": partial(storm.run, size=storm.QUICK),
+    "memory": partial(memory.run, size=memory.QUICK),
+    "write-path": partial(write_path.run, size=write_path.QUICK),
+}
+"""The same with tiny sizes: to see that they work, not for figures."""
 
 
-async def measure(names: list[str], rounds: int, quick: bool, console: Console) -> Report:
-    async with benchmark_database(Registry()) as url:
-        machine = describe_machine(await postgres_version(url))
+async def measure(names: Sequence[str], rounds: int, quick: bool, console: Console) -> Report:
     lines: list[Line] = []
-    for name in names:
-        console.print(f"{name} ...")
-        match name:
-            case "write-path":
-                lines += await write_path.run(rounds, write_path.Size(seconds=0.5) if quick else write_path.Size())
-            case "latency":
-                lines += await latency.run(rounds, latency.Size(commits=100) if quick else latency.Size())
-            case "fan-out":
-                lines += await fanout.run(rounds, fanout.Size(events=30, burst=100) if quick else fanout.Size())
+    async with benchmark_cluster() as cluster:
+        machine = describe_machine(await postgres_version(cluster))
+        for name in names:
+            start = time.monotonic()
+            lines += await (QUICK if quick else BENCHES)[name](cluster, rounds)
+            console.print(f"{name}: {time.monotonic() - start:.0f} s")
     return Report(machine, rounds, lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure bonfire beside its floors.")
-    parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHES)} (all)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (5)")
-    parser.add_argument("--quick", action="store_true", help="short runs: to see that it works, not for figures")
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure bonfire beside others.")
+    parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHES)} (all); or: plot FILE")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
+    parser.add_argument("--quick", action="store_true", help="tiny and short: to see that it works, not for figures")
     parser.add_argument("--out", type=Path, default=Path("bench/results/last.local.json"), help="where the JSON goes")
+    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where plots go")
     arguments = parser.parse_args()
+    if arguments.names[:1] == ["plot"]:
+        # matplotlib is needed for this alone.
+        from bench.plot import draw
+
+        for path in draw(read_report(Path(arguments.names[1])), arguments.images):
+            print(path)
+        return
     if unknown := set(arguments.names) - set(BENCHES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    raise_file_limit()
+    try:
+        install_rivals()
+    except NoNode as error:
+        parser.exit(1, f"{error}\n")
     # A table that is cut to a pipe's 80 columns is hard to read.
-    console = Console() if sys.stdout.isatty() else Console(width=150)
+    console = Console() if sys.stdout.isatty() else Console(width=170)
     report = uvloop.run(measure(arguments.names or list(BENCHES), arguments.rounds, arguments.quick, console))
     print_lines(report.lines, console)
     write_report(report, arguments.out)

@@ -13,7 +13,7 @@ from typing import Any
 import uvloop
 
 from bench.child import answer_parent
-from bench.rows import MARK
+from bench.dialects import ROW, stamp
 from bonfire.changes.choose import choose_source
 from bonfire.changes.timing import Timing
 from bonfire.engine.commit import Commit
@@ -54,7 +54,7 @@ async def main(url: str, frame_bytes: int) -> None:
             case "start":
                 connection, _ = await loop.sock_accept(listening)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await source.start(Sender(connection, MARK.ljust(frame_bytes, b"x")))
+                await source.start(Sender(connection, (ROW + stamp(0).encode()).ljust(frame_bytes - 1, b"x") + b"}"))
                 return {}
             case unknown:
                 raise ValueError(unknown)

@@ -1,46 +1,72 @@
-"""Fan-out: one live query, many subscribers; what a delivery costs the server, beside a plain loop of socket sends.
+"""Fan-out: one live query, many subscribers; what a delivery costs the server, beside a plain loop of socket sends and
+beside the servers that push rows as they are.
 
-The server's CPU is all of its process: reading the WAL, the engine, framing, sending, heartbeats. The floor's is the
-loop alone, with the very bytes that the server sent. Load and writer are other processes.
+A server's CPU is all of its process: hearing of the change, framing, sending, heartbeats. The floor's is the loop
+alone, with the very bytes that bonfire sent. Loads and writers are other processes.
 
-- `paced`: events at a steady rate that both can hold: CPU per delivery. The floor sends when a commit has been made
-  that nobody listens to, so that Postgres and the writer are as busy beside it as beside the server.
-- `flat out`: commits as fast as one writer makes them, sends as fast as the loop goes: deliveries per second of the
-  wall clock. Postgres and the writer share the machine with the server then, but not with the floor.
+- `paced`: events at a steady rate that all can hold. The floor sends when a commit has been made that nobody listens
+  to, so that Postgres and the writer are as busy beside it as beside a server.
+- `flat out`: commits as fast as one writer makes them, sends as fast as the loop goes. Postgres and the writer share the
+  machine with a server then, but not with the floor.
 """
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import asyncpg
-
 from bench.child import Child
-from bench.database import add_patients, benchmark_database
-from bench.report import Line
-from bench.rows import KEY, UNHEARD, WRITE, bench_registry, filling
-from bench.stats import compare
+from bench.contenders import BONFIRE, NODE_PUSH, STARLETTE_PUSH, Running, running
+from bench.report import Line, lines_beside
+from bench.rows import UNHEARD, filling
 
-TARGET = 0.6
-FLOOR = "a plain loop of socket.send of the same bytes"
+BENCH = "fan-out"
+FLOOR = "loop of socket.send"
 
 
 @dataclass(frozen=True)
-class Size:
-    """How long a run is: `events` at `rate` a second for the paced part, `burst` commits for the part flat out."""
+class Case:
+    """`rate`: events a second, or 0 for flat out. `targets`: ratios to reach, by name."""
 
-    subscribers: int = 1000
-    rows: tuple[int, ...] = (300, 2000)
-    events: int = 150
-    rate: float = 50.0
-    burst: int = 600
-    timeout: float = 120.0
+    subscribers: int
+    row_bytes: int
+    events: int
+    rate: float
+    targets: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.subscribers:,} x {self.row_bytes:,} B, {'paced' if self.rate else 'flat out'}"
+
+
+_FLOOR_TARGET = ((FLOOR, 0.8),)
+_NODE_TARGET = ((NODE_PUSH.name, 1.0),)
+
+# More subscribers come as the cases go on, so their numbers must not fall.
+CASES = (
+    Case(100, 300, 100, 100),
+    Case(100, 2000, 100, 100),
+    Case(500, 300, 80, 60, _NODE_TARGET),
+    Case(500, 300, 400, 0, _NODE_TARGET),
+    Case(1000, 300, 60, 40, _FLOOR_TARGET),
+    Case(1000, 2000, 60, 40, _FLOOR_TARGET),
+    Case(1000, 300, 200, 0, _FLOOR_TARGET),
+    Case(2000, 300, 40, 20, _NODE_TARGET),
+    Case(2000, 300, 100, 0, _NODE_TARGET),
+    Case(5000, 300, 20, 8),
+    Case(5000, 2000, 20, 8),
+)
+QUICK = (Case(5, 300, 5, 50, _FLOOR_TARGET), Case(10, 2000, 10, 0, _NODE_TARGET))
 
 
 @dataclass(frozen=True)
 class Measured:
+    """`cpu` and `load_cpu` in seconds, of the server and of the load; `seconds` from the first write to the last
+    delivery."""
+
     cpu: float
+    load_cpu: float
     seconds: float
     deliveries: int
 
@@ -54,104 +80,107 @@ class Measured:
         return self.deliveries / self.seconds
 
 
-@dataclass
-class Bonfire:
-    """The server, its subscribers and its writer."""
+async def run(cluster: str, rounds: int, cases: tuple[Case, ...] = CASES) -> list[Line]:
+    """All cases, `rounds` times each, all who take part one right after the other."""
+    lines: list[Line] = []
+    async with running(cluster, (BONFIRE, NODE_PUSH, STARLETTE_PUSH)) as servers, _floor(servers[0]) as floor:
+        connected = 0
+        for case in cases:
+            for server in servers:
+                await server.connect(case.subscribers - connected)
+            await floor.connect(case.subscribers - connected)
+            connected = case.subscribers
+            found: dict[str, list[Measured]] = {}
+            for server in servers:
+                await deliver(server, case.row_bytes, max(2, case.events // 10), 0.02)
+            for _ in range(rounds):
+                for server in servers:
+                    found.setdefault(server.name, []).append(await _measure(server, case))
+                found.setdefault(FLOOR, []).append(await floor.measure(case))
+            lines += _lines(case, found)
+    return lines
 
-    node: Child
-    load: Child
-    writer: asyncpg.Connection
-    size: Size
-    number: int = 0
-    delivered: int = 0
 
-    async def run(self, row_bytes: int, events: int, every: float) -> Measured:
-        """`events` commits, one `every` seconds at most; ends when every subscriber has every row."""
-        text = filling(row_bytes)
-        before = (await self.node.ask("cpu"))["cpu"]
-        start = due = time.perf_counter()
-        for _ in range(events):
-            due += every
-            self.number += 1
-            await self.writer.execute(WRITE, self.number, text, KEY)
-            if (pause := due - time.perf_counter()) > 0:
-                await asyncio.sleep(pause)
-        count = events * self.size.subscribers
-        self.delivered += count
-        reached = await self.load.ask("wait", rows=self.delivered, timeout=self.size.timeout)
-        seconds = time.perf_counter() - start
-        if reached["rows"] != self.delivered or reached["lost"]:
-            raise RuntimeError(f"{self.delivered} rows were due, {reached['rows']} came, {reached['lost']} cut off")
-        return Measured((await self.node.ask("cpu"))["cpu"] - before, seconds, count)
+async def deliver(server: Running, row_bytes: int, events: int, every: float, timeout: float = 60.0) -> int:
+    """`events` writes, one `every` seconds at most; ends when all subscribers have the last, with the rows that came."""
+    text = filling(row_bytes)
+    before = (await server.load.ask("wait", timeout=0))["rows"]
+    await server.load.ask("expect", last=server.written + events)
+    due = time.perf_counter()
+    for _ in range(events):
+        due += every
+        await server.write(text)
+        if (pause := due - time.perf_counter()) > 0:
+            await asyncio.sleep(pause)
+    came = await server.load.ask("wait", timeout=timeout)
+    if came["lost"]:
+        raise RuntimeError(f"{server.name}: {came['lost']} connections were lost")
+    rows: int = came["rows"] - before
+    return rows
+
+
+async def _measure(server: Running, case: Case) -> Measured:
+    cpu, load_cpu = await server.server.cpu(), await server.load.cpu()
+    start = time.perf_counter()
+    rows = await deliver(server, case.row_bytes, case.events, 1 / case.rate if case.rate else 0.0)
+    seconds = time.perf_counter() - start
+    due = case.events * case.subscribers
+    if rows != due:
+        raise RuntimeError(f"{server.name}: {due} rows were due in {case.name}, {rows} came")
+    return Measured(await server.server.cpu() - cpu, await server.load.cpu() - load_cpu, seconds, due)
 
 
 @dataclass
 class Floor:
-    """The loop, and its own load."""
+    """The loop, and its own load. `neighbour` shows what bonfire sends, and makes the commits that nobody hears."""
 
     floor: Child
     load: Child
-    writer: asyncpg.Connection
-    size: Size
+    neighbour: Running
     delivered: int = 0
 
-    async def run(self, sample: str, row_bytes: int, events: int, every: float) -> Measured:
-        """As `Bonfire.run`, with the bytes of `sample` (base64)."""
-        text = filling(row_bytes)
-        cpu = 0.0
+    async def connect(self, count: int) -> None:
+        accepting = asyncio.create_task(self.floor.ask("accept", count=count))
+        await self.load.ask("connect", count=count, each=0, keys=1, at_once=False)
+        await accepting
+
+    async def measure(self, case: Case) -> Measured:
+        sample = (await self.neighbour.load.ask("sample"))["data"]
+        text = filling(case.row_bytes)
+        cpu, load_cpu = 0.0, await self.load.cpu()
         start = due = time.perf_counter()
-        if every == 0:
-            cpu = (await self.floor.ask("send", data=sample, events=events))["cpu"]
+        if case.rate == 0:
+            cpu = (await self.floor.ask("send", data=sample, events=case.events))["cpu"]
         else:
-            for number in range(events):
-                due += every
-                await self.writer.execute(WRITE, number, text, UNHEARD)
+            for _ in range(case.events):
+                due += 1 / case.rate
+                await self.neighbour.write(text, UNHEARD)
                 cpu += (await self.floor.ask("send", data=sample, events=1))["cpu"]
                 if (pause := due - time.perf_counter()) > 0:
                     await asyncio.sleep(pause)
-        count = events * self.size.subscribers
+        count = case.events * case.subscribers
         self.delivered += count
-        await self.load.ask("wait", rows=self.delivered, timeout=self.size.timeout)
-        return Measured(cpu, time.perf_counter() - start, count)
+        await self.load.ask("wait", rows=self.delivered, timeout=60)
+        return Measured(cpu, await self.load.cpu() - load_cpu, time.perf_counter() - start, count)
 
 
-async def run(rounds: int, size: Size) -> list[Line]:
-    """All cases, `rounds` times each, bonfire and floor one right after the other."""
+@asynccontextmanager
+async def _floor(neighbour: Running) -> AsyncIterator[Floor]:
     async with AsyncExitStack() as stack:
-
-        async def child(module: str, *arguments: str) -> Child:
-            started = await Child.start(module, *arguments)
-            stack.push_async_callback(started.stop)
-            return started
-
-        url = await stack.enter_async_context(benchmark_database(bench_registry()))
-        await add_patients(url, [KEY, UNHEARD])
-        writer = await asyncpg.connect(url)
-        stack.push_async_callback(writer.close)
-        ours = Bonfire(await child("bench.node", url), await child("bench.load"), writer, size)
-        floor = Floor(await child("bench.floor"), await child("bench.load"), writer, size)
-        await ours.load.ask("connect", live=True, port=ours.node.hello["port"], count=size.subscribers)
-        accepting = asyncio.create_task(floor.floor.ask("accept", count=size.subscribers))
-        await floor.load.ask("connect", live=False, port=floor.floor.hello["port"], count=size.subscribers)
-        await accepting
-
-        lines = []
-        for row_bytes in size.rows:
-            await ours.run(row_bytes, 40, 0.01)
-            sample = (await ours.load.ask("sample"))["data"]
-            for case, events, every in (("paced", size.events, 1 / size.rate), ("flat out", size.burst, 0.0)):
-                pairs = [
-                    (await ours.run(row_bytes, events, every), await floor.run(sample, row_bytes, events, every))
-                    for _ in range(rounds)
-                ]
-                lines += _lines(f"{size.subscribers} x {row_bytes} B, {case}", pairs, paced=every > 0)
-        return lines
+        floor = await Child.start("bench.floor")
+        stack.push_async_callback(floor.stop)
+        load = await Child.start("bench.load", "plain", str(floor.hello["port"]))
+        stack.push_async_callback(load.stop)
+        yield Floor(floor, load, neighbour)
 
 
-def _lines(case: str, pairs: list[tuple[Measured, Measured]], *, paced: bool) -> list[Line]:
-    cost = compare([one.cpu_each for one, _ in pairs], [other.cpu_each for _, other in pairs], better="lower")
-    lines = [Line("fan-out", case, "us CPU a delivery", cost, FLOOR, TARGET)]
-    if not paced:
-        rate = compare([one.rate for one, _ in pairs], [other.rate for _, other in pairs], better="higher")
-        lines.append(Line("fan-out", case, "deliveries/s", rate, FLOOR))
+def _lines(case: Case, found: dict[str, list[Measured]]) -> list[Line]:
+    targets = dict(case.targets)
+    costs = {name: [one.cpu_each for one in each] for name, each in found.items()}
+    lines = lines_beside(BENCH, case.name, "us CPU a delivery", "lower", costs, targets=targets)
+    if case.rate == 0:
+        rates = {name: [one.rate for one in each] for name, each in found.items()}
+        busy = max(one.load_cpu / one.seconds for one in found["bonfire"])
+        note = f"the load was busy {busy:.0%} of the time: it is a limit too" if busy > 0.8 else ""
+        lines += lines_beside(BENCH, case.name, "deliveries/s", "higher", rates, note=note)
     return lines

@@ -2,12 +2,11 @@
 
 import asyncio
 import base64
-import resource
 import socket
 import time
 from typing import Any
 
-from bench.child import answer_parent
+from bench.child import answer_parent, raise_file_limit
 
 
 class Floor:
@@ -38,7 +37,7 @@ class Floor:
 
 
 async def main() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    raise_file_limit()
     floor = Floor()
 
     async def answer(question: dict[str, Any]) -> dict[str, Any]:

@@ -13,14 +13,15 @@ from typing import TypeVar
 import asyncpg
 
 from bench.child import Child
-from bench.database import add_patients, benchmark_database
-from bench.load import Counter, Live, Plain
-from bench.report import Line
+from bench.client import Counter, Live, Plain
+from bench.database import add_patients, bonfire_database
+from bench.dialects import DIALECTS
+from bench.report import Line, lines_beside
 from bench.rows import KEY, WRITE, bench_registry, filling
-from bench.stats import compare, percentile
+from bench.stats import percentile
 
 TARGET = 0.5
-FLOOR = "the bare change source and one socket send"
+FLOOR = "bare change source"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Size:
     warm_up: int = 50
     pause: float = 0.003
     row_bytes: int = 300
+
+
+QUICK = Size(commits=20, warm_up=5)
 
 
 class Stopwatch(Counter):
@@ -49,21 +53,20 @@ class Stopwatch(Counter):
         return self._arrived
 
 
-async def run(rounds: int, size: Size) -> list[Line]:
+async def run(cluster: str, rounds: int, size: Size = Size()) -> list[Line]:
     """`rounds` of each, one after the other; the process that is not measured does not run."""
-    ours: list[list[float]] = []
-    bare: list[list[float]] = []
-    async with benchmark_database(bench_registry()) as url:
+    taken: dict[str, list[list[float]]] = {"bonfire": [], FLOOR: []}
+    async with bonfire_database(cluster, bench_registry()) as url:
         await add_patients(url, [KEY])
         for _ in range(rounds):
-            ours.append(await _bonfire(url, size))
-            bare.append(await _bare(url, size))
+            taken["bonfire"].append(await _bonfire(url, size))
+            taken[FLOOR].append(await _bare(url, size))
     lines = []
-    for name, share, target in (("p50", 0.5, TARGET), ("p99", 0.99, None)):
-        compared = compare(
-            [percentile(one, share) for one in ours], [percentile(other, share) for other in bare], better="lower"
+    for name, share, targets in (("p50", 0.5, {FLOOR: TARGET}), ("p99", 0.99, None)):
+        figures = {who: [percentile(one, share) for one in each] for who, each in taken.items()}
+        lines += lines_beside(
+            "one screen", "a commit at a time", f"us COMMIT to screen, {name}", "lower", figures, targets=targets
         )
-        lines.append(Line("latency", f"COMMIT to subscriber, {name}", "us", compared, FLOOR, target))
     return lines
 
 
@@ -71,7 +74,7 @@ async def _bonfire(url: str, size: Size) -> list[float]:
     node = await Child.start("bench.node", url)
     try:
         watch = Stopwatch()
-        made = await _connect(Live(watch, first=False), node.hello["port"])
+        made = await _connect(Live(watch, DIALECTS["bonfire"], [KEY]), node.hello["port"])
         await asyncio.wait_for(made.up, 30)
         return await _write(url, watch, size)
     finally:
@@ -83,7 +86,7 @@ async def _bare(url: str, size: Size) -> list[float]:
     source = await Child.start("bench.bare", url, str(size.row_bytes + 150))
     try:
         watch = Stopwatch()
-        await _connect(Plain(watch, first=False), source.hello["port"])
+        await _connect(Plain(watch), source.hello["port"])
         await source.ask("start")
         return await _write(url, watch, size)
     finally:

@@ -3,18 +3,17 @@
 import asyncio
 import logging
 import sys
-import time
-from typing import Any
 
 import uvloop
 
-from bench.child import answer_parent
+from bench.child import answer_nothing, answer_parent, raise_file_limit
 from bench.rows import bench_registry
 from bonfire.app import Server, start_node
 from bonfire.config import Settings
 
 
 async def main(url: str) -> None:
+    raise_file_limit()
     registry = bench_registry()
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     async with start_node(Settings(), url=url, registry=registry, development=True, app_folder=None) as node:
@@ -22,14 +21,7 @@ async def main(url: str) -> None:
         serving = asyncio.create_task(server.serve())
         port = int((await listening).rsplit(":", 1)[1])
 
-        async def answer(question: dict[str, Any]) -> dict[str, Any]:
-            match question["do"]:
-                case "cpu":
-                    return {"cpu": time.process_time()}
-                case unknown:
-                    raise ValueError(unknown)
-
-        await answer_parent({"port": port}, answer)
+        await answer_parent({"port": port}, answer_nothing)
         server.should_exit = True
         await serving
 

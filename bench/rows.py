@@ -1,25 +1,25 @@
-"""The live query of the socket benchmarks: the rows of one key, each as large as one likes."""
+"""The live query of the socket benchmarks: the notes of a patient, newest first, each as large as one likes."""
 
 from bonfire.clinical.registry import Registry
 from bonfire.store.model import ReadModel, Source, desc
 
 QUERY = "bench.rows"
-KEY = "p1"
-UNHEARD = "p2"
+KEY = "p0"
+UNHEARD = "nobody"
 WINDOW = 50
 
-# Stands once in each row, and nowhere else in a frame: who counts it counts rows delivered.
-MARK = b'"mark":"bonfire-bench"'
+RECORDS_EACH = 20
+"""A patient's records are as many, and written again and again: the window stays small, and each write is one row."""
 
 BENCH_ROWS = ReadModel(
     name="benchRows",
-    columns={"patient": "text", "mark": "text", "number": "integer", "text": "text"},
+    columns={"patient": "text", "stamp": "text", "number": "integer", "text": "text"},
     sources=(
         Source(
             of="Basic",
             select={
                 "patient": "bonfire.ref_id(r.resource #>> '{subject,reference}', 'Patient')",
-                "mark": "'bonfire-bench'",
+                "stamp": "r.resource ->> 'stamp'",
                 "number": "(r.resource ->> 'number')::integer",
                 "text": "r.resource ->> 'filling'",
             },
@@ -29,14 +29,21 @@ BENCH_ROWS = ReadModel(
     order=(desc("number"),),
 )
 
-# What the writer does for each event; $1 number, $2 filling, $3 key. Twenty records, written again and again: the
-# window stays small, and each event is one row of the size wanted.
-WRITE = """
+WRITE = f"""
 insert into public.basic as b (id, resource)
-values ($3 || ($1::int % 20), jsonb_build_object('subject', jsonb_build_object('reference', 'Patient/' || $3::text),
-        'number', $1::int, 'filling', $2::text))
+values ($3::text || '-' || ($1::int % {RECORDS_EACH}),
+        jsonb_build_object('subject', jsonb_build_object('reference', 'Patient/' || $3::text),
+                           'number', $1::int, 'stamp', lpad($1::int::text, 9, '0'), 'filling', $2::text))
 on conflict (tenant, id) do update set resource = excluded.resource
 """
+"""Bonfire's write: a record of patient $3 with number $1 and filling $2; history, read model and message by triggers."""
+
+RIVAL_WRITE = f"""
+insert into note (stamp, id, patient, number, text)
+values (lpad($1::int::text, 9, '0'), $3::text || '-' || ($1::int % {RECORDS_EACH}), $3, $1::int, $2)
+on conflict (id) do update set stamp = excluded.stamp, number = excluded.number, text = excluded.text
+"""
+"""The same into a table of a rival's own."""
 
 
 def bench_registry() -> Registry:
@@ -47,4 +54,4 @@ def bench_registry() -> Registry:
 
 def filling(row_bytes: int) -> str:
     """What makes a row's JSON as large as wanted (to a few bytes)."""
-    return "x" * max(0, row_bytes - 100)
+    return "x" * max(0, row_bytes - 80)

@@ -17,9 +17,8 @@ from uuid import uuid4
 
 import asyncpg
 
-from bench.database import add_patients, benchmark_database
-from bench.report import Line
-from bench.stats import compare
+from bench.database import add_patients, bonfire_database, patients
+from bench.report import Line, lines_beside
 from bonfire.access.principal import Principal
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.execute import mutate
@@ -27,7 +26,7 @@ from bonfire.clinical.registry import Registry
 from bonfire.store.pool import Database
 
 TARGET = 0.5
-FLOOR = "a bare asyncpg loop with the same statements"
+FLOOR = "bare asyncpg, same SQL"
 
 MUTATION = "notes.create"
 TEXT = "Feels better since the last visit, sleeps through, walks every day. " * 4
@@ -45,6 +44,9 @@ class Size:
     seconds: float = 3.0
     concurrencies: tuple[int, ...] = (1, 8, 32)
     patients: int = 200
+
+
+QUICK = Size(seconds=0.1, concurrencies=(1, 2), patients=5)
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,21 @@ def _replaced(argument: Any, ids: Mapping[str, str]) -> Any:
     return argument
 
 
-async def run(rounds: int, size: Size) -> list[Line]:
+async def run(cluster: str, rounds: int, size: Size = Size()) -> list[Line]:
     """Every concurrency, `rounds` times, bonfire and the bare loop one right after the other."""
     registry = builtin_registry()
-    async with benchmark_database(registry) as url:
-        await add_patients(url, [_PATIENT, *(f"patient-{number}" for number in range(size.patients))])
+    async with bonfire_database(cluster, registry) as url:
+        await add_patients(url, [_PATIENT, *patients(size.patients)])
         statements = await record(url, registry)
-        return [
-            await _compare(url, registry, statements, concurrency, rounds, size) for concurrency in size.concurrencies
-        ]
+        lines: list[Line] = []
+        for concurrency in size.concurrencies:
+            lines += await _compare(url, registry, statements, concurrency, rounds, size)
+        return lines
 
 
 async def _compare(
     url: str, registry: Registry, statements: list[Statement], concurrency: int, rounds: int, size: Size
-) -> Line:
+) -> list[Line]:
     database = await Database.connect(url, min_size=concurrency, max_size=concurrency)
     connections = [
         await asyncpg.connect(url, statement_cache_size=512, max_cached_statement_lifetime=0)
@@ -89,7 +92,7 @@ async def _compare(
 
     def next_one() -> tuple[str, str]:
         number = next(numbers)
-        return f"mutation-{concurrency}-{number}", f"patient-{number % size.patients}"
+        return f"mutation-{concurrency}-{number}", f"p{number % size.patients}"
 
     async def ours(worker: int) -> None:
         await _mutate(database, registry, *next_one())
@@ -104,8 +107,10 @@ async def _compare(
     for connection in connections:
         await connection.close()
     await database.close()
-    compared = compare([one for one, _ in pairs], [other for _, other in pairs], better="higher")
-    return Line("write path", f"{concurrency} at once", f"{MUTATION}/s", compared, FLOOR, TARGET)
+    rates = {"bonfire": [one for one, _ in pairs], FLOOR: [other for _, other in pairs]}
+    return lines_beside(
+        "write path", f"{concurrency} at once", f"{MUTATION}/s", "higher", rates, targets={FLOOR: TARGET}
+    )
 
 
 async def record(url: str, registry: Registry) -> list[Statement]:

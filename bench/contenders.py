@@ -1,0 +1,142 @@
+"""Who takes part: bonfire, and the servers that a developer would write by hand for the same work.
+
+Each has a database, a server process, a load process and a writer of its own, so that none hears of another's writes.
+"""
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+
+from bench.child import Child
+from bench.database import add_patients, bonfire_database, patients, plain_database
+from bench.rows import KEY, RIVAL_WRITE, WRITE, bench_registry, filling
+
+RIVALS = Path(__file__).parent / "rivals"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """`dialect`: what clients say (bench.dialects). `command`: the server's, to which the database's URL is added; a
+    Python module, or a Node program."""
+
+    name: str
+    dialect: str
+    command: tuple[str, ...]
+
+    @property
+    def is_bonfire(self) -> bool:
+        return self.dialect == "bonfire"
+
+
+BONFIRE = Contender("bonfire", "bonfire", ("bench.node",))
+NODE_PUSH = Contender("Node ws, row pushed", "push", ("node", "push"))
+NODE_REQUERY = Contender("Node ws, read again", "requery", ("node", "requery"))
+STARLETTE_PUSH = Contender("Starlette, row pushed", "push", ("bench.rivals.starlette_server", "push"))
+STARLETTE_REQUERY = Contender("Starlette, read again", "requery", ("bench.rivals.starlette_server", "requery"))
+
+
+class NoNode(Exception):
+    """Node or npm is not there, or npm could not install what the rivals need."""
+
+
+def install_rivals() -> None:
+    """What the Node server needs, as its lock file names it; nothing when it is there. Raises `NoNode`."""
+    lock = RIVALS / "package-lock.json"
+    mark = RIVALS / "node_modules" / ".installed"
+    if mark.exists() and mark.read_bytes() == lock.read_bytes():
+        return
+    if shutil.which("node") is None or shutil.which("npm") is None:
+        raise NoNode("the Node server of the benchmarks needs Node 20 or newer, and npm")
+    done = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=RIVALS, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise NoNode(f"npm could not install what the Node server of the benchmarks needs: {done.stderr[-400:]}")
+    mark.write_bytes(lock.read_bytes())
+
+
+@dataclass
+class Running:
+    """A contender at work. `written` is the number of its last write."""
+
+    contender: Contender
+    url: str
+    server: Child
+    load: Child
+    writer: asyncpg.Connection
+    written: int = 0
+    connected: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.contender.name
+
+    @property
+    def sql(self) -> str:
+        return WRITE if self.contender.is_bonfire else RIVAL_WRITE
+
+    async def connect(self, count: int, *, each: int = 1, keys: int = 1, at_once: bool = False) -> dict[str, float]:
+        """`count` more clients that hold `each` of `keys` live queries; what bench.load says of it."""
+        self.connected += count
+        return await self.load.ask("connect", count=count, each=each, keys=keys, at_once=at_once)
+
+    async def cut(self) -> None:
+        self.connected = 0
+        await self.load.ask("cut")
+
+    async def write(self, text: str, key: str = KEY) -> int:
+        """One write, which is the number that is returned."""
+        self.written += 1
+        await self.writer.execute(self.sql, self.written, text, key)
+        return self.written
+
+    async def fill(self, keys: int, rows: int, row_bytes: int = 300) -> None:
+        """`rows` records for each of `keys` patients, in one transaction."""
+        text = filling(row_bytes)
+        numbers = range(self.written + 1, self.written + 1 + keys * rows)
+        self.written += keys * rows
+        async with self.writer.transaction():
+            await self.writer.executemany(
+                self.sql, [(number, text, f"p{place // rows}") for place, number in enumerate(numbers)]
+            )
+
+
+@asynccontextmanager
+async def running(
+    cluster: str, contenders: Sequence[Contender], *, patient_count: int = 1
+) -> AsyncIterator[list[Running]]:
+    """All of them, started and idle."""
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(_started(cluster, one, patient_count)) for one in contenders]
+
+
+@asynccontextmanager
+async def _started(cluster: str, contender: Contender, count: int) -> AsyncIterator[Running]:
+    async with AsyncExitStack() as stack:
+        if contender.is_bonfire:
+            url = await stack.enter_async_context(bonfire_database(cluster, bench_registry()))
+            await add_patients(url, patients(count))
+        else:
+            url = await stack.enter_async_context(plain_database(cluster))
+        writer = await asyncpg.connect(url)
+        stack.push_async_callback(writer.close)
+        if not contender.is_bonfire:
+            for name in ("table", contender.dialect):
+                await writer.execute((RIVALS / f"{name}.sql").read_text(encoding="utf-8"))
+        server = await start_server(contender, url)
+        stack.push_async_callback(server.stop)
+        load = await Child.start("bench.load", contender.dialect, str(server.hello["port"]))
+        stack.push_async_callback(load.stop)
+        yield Running(contender, url, server, load, writer)
+
+
+async def start_server(contender: Contender, url: str) -> Child:
+    module, *arguments = contender.command
+    if module == "node":
+        return await Child.run("node", "--expose-gc", str(RIVALS / "server.mjs"), *arguments, url)
+    return await Child.start(module, *arguments, url)
