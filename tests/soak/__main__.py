@@ -11,7 +11,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -105,8 +104,8 @@ def attempt(script: Script) -> Outcome:
 
 def _add(total: Outcome, outcome: Outcome) -> None:
     total.violations += outcome.violations
-    total.counts = Counter(total.counts) + outcome.counts
-    total.faults = Counter(total.faults) + outcome.faults
+    total.counts += outcome.counts
+    total.faults += outcome.faults
     total.blocked |= outcome.blocked
     total.notes += outcome.notes
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from bonfire_protocol.values import format_position
 from soak.history import History
-from soak.journal import Answer, Connection, Journal, Mutation
+from soak.journal import Answer, Connection, Journal, Mutation, Step
 from soak.rows import Key, Result, id_of
 
 
@@ -92,13 +92,12 @@ def _check_steps(connection: Connection, history: History) -> Iterator[Violation
                     wrong[key] = right
                 good[key] = versions.next_change(number)
         if wrong:
-            yield _judge(connection, step.at, step.position, number, held, wrong, history)
+            yield _judge(connection, step, number, held, wrong, history)
 
 
 def _judge(
     connection: Connection,
-    at: float,
-    position: int,
+    step: Step,
     number: int,
     held: dict[Key, Result],
     wrong: dict[Key, Result],
@@ -117,9 +116,8 @@ def _judge(
         details.insert(0, f"{len(wrong)} of {len(held)} results are of another position")
         kind = f"torn, {kind}"
     where = f"connection {connection.number} to node {connection.node} ({connection.source})"
-    return Violation(
-        "L2/L3", kind, connection.client, at, f"{where} at {format_position(position)}: " + "; ".join(details)
-    )
+    how = f"{where} at {format_position(step.position)}, by {step.how}: "
+    return Violation("L2/L3", kind, connection.client, step.at, how + "; ".join(details))
 
 
 def _kind(shown: Result, right: Result, key: Key, number: int, history: History) -> str:

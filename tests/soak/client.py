@@ -257,13 +257,14 @@ class Client:
                 if isinstance(frame, Snapshot) and frame.reason == "repaired":
                     self._complain("repaired", "a self-check has found that what was sent was wrong")
             case Transition():
-                self._move(parse_position(frame.position), self._holding.transition())
+                how = self._holding.described()
+                self._move(parse_position(frame.position), self._holding.transition(), how)
             case Watermark():
                 if self._holding.parts:
                     self._complain("disagreed", "a watermark came inside of a transition")
                 self._confirmed = self._heard
                 self._told_stale = False
-                self._move(parse_position(frame.position), {})
+                self._move(parse_position(frame.position), {}, "watermark")
             case Stale():
                 self._told_stale = True
                 self._become(False)
@@ -288,15 +289,14 @@ class Client:
             case _:
                 assert_never(frame)
 
-    def _move(self, position: int, changed: dict[Key, Result]) -> None:
+    def _move(self, position: int, changed: dict[Key, Result], how: str) -> None:
         self._at = position
-        self._log.steps.append(Step(self._heard, position, dict(changed)))
+        self._log.steps.append(Step(self._heard, position, dict(changed), how))
         if not self._swapped:
             came = {self._holding.keys[id] for id in self._holding.numbers}
             self._swapped = came >= {*self.wants.values()}
         if self._swapped:
-            holding = self._holding
-            self.shown = {holding.keys[id]: holding.rows[number] for id, number in holding.numbers.items()}
+            self.shown = self._holding.results()
             self.position = position
             self._become(not self._told_stale and time.time() - self._confirmed < STALE_AFTER)
 

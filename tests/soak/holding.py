@@ -8,7 +8,7 @@ import msgspec
 
 from bonfire_protocol.down import Patch, Resumed, Snapshot, Subscribed
 from bonfire_protocol.values import PutRow
-from soak.rows import Key, Result, id_of, row_text
+from soak.rows import MORE, Key, Result, id_of, row_text
 
 Part = Subscribed | Resumed | Snapshot | Patch
 
@@ -26,6 +26,7 @@ class Holding:
     kept: dict[Key, Result] = field(default_factory=dict)
     numbers: dict[str, int] = field(default_factory=dict)
     rows: dict[int, Result] = field(default_factory=dict)
+    more: dict[int, bool] = field(default_factory=dict)
     parts: list[Part] = field(default_factory=list)
     texts: dict[bytes, str] = field(default_factory=dict)
 
@@ -40,10 +41,22 @@ class Holding:
             changed.add(self._apply(part))
         self.parts.clear()
         return {
-            self.keys[id]: self.rows[number]
+            self.keys[id]: self._result(number)
             for id, number in self.numbers.items()
             if number in changed and number in self.rows
         }
+
+    def results(self) -> dict[Key, Result]:
+        """All that is held."""
+        return {self.keys[id]: self._result(number) for id, number in self.numbers.items() if number in self.rows}
+
+    def _result(self, number: int) -> Result:
+        rows = self.rows[number]
+        return (*rows, MORE) if self.more.get(number) else rows
+
+    def described(self) -> str:
+        """The parts under way, in short."""
+        return ", ".join(_described(part) for part in self.parts)
 
     def let_go(self, id: str) -> Key | None:
         """The subscription is over; the query that nothing holds any more."""
@@ -69,13 +82,15 @@ class Holding:
             case Patch():
                 if part.query in self.rows:
                     self.rows[part.query] = self._patched(self.rows[part.query], part.remove, part.put, strict=True)
+        self.more[part.query] = part.more
         return part.query
 
     def _resume(self, part: Resumed) -> None:
         key = self.keys[part.id]
         if key not in self.kept:
             raise Disagreement(f"{key.query} was resumed, and the client had nothing of it")
-        rows = self._patched(self.kept[key], part.remove, part.put, strict=False)[: part.length]
+        kept = tuple(text for text in self.kept[key] if text != MORE)
+        rows = self._patched(kept, part.remove, part.put, strict=False)[: part.length]
         if len(rows) < part.length:
             raise Disagreement(f"{key.query} {key.args} was resumed with {part.length} rows, and there are {len(rows)}")
         self.numbers[part.id] = part.query
@@ -83,6 +98,8 @@ class Holding:
 
     def _patched(self, rows: Result, remove: Sequence[str], put: Iterable[PutRow], *, strict: bool) -> Result:
         texts = [(one.at, self._text(bytes(one.row))) for one in put]
+        if (remove or texts) and not all(id_of(text) for text in (*rows, *(text for _, text in texts))):
+            raise Disagreement("rows without ids are changed one by one")
         there = {id_of(text) for text in rows}
         if strict and (absent := set(remove) - there):
             raise Disagreement(f"rows to remove are not there: {sorted(absent)[:4]}")
@@ -102,3 +119,15 @@ class Holding:
         if text is None:
             text = self.texts[row] = row_text(json.loads(row))
         return text
+
+
+def _described(part: Part) -> str:
+    match part:
+        case Subscribed():
+            return f"subscribed {part.query} {len(part.rows)} rows"
+        case Resumed():
+            return f"resumed {part.query} -{len(part.remove)} +{len(part.put)} of {part.length}"
+        case Snapshot():
+            return f"snapshot {part.query} {part.reason} {len(part.rows)} rows"
+        case Patch():
+            return f"patch {part.query} -{len(part.remove)} +{len(part.put)}"

@@ -14,11 +14,12 @@ Source = Literal["wal", "listen"]
 @dataclass(frozen=True)
 class Step:
     """The client has moved to `position`: `changed` holds each result that the step put in place, and None for each
-    that it let go of."""
+    that it let go of. `how`: the frames that did it, in short, for a report."""
 
     at: float
     position: int
     changed: dict[Key, Result | None]
+    how: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from soak.rows import Key, Result, row_text
+from soak.rows import MORE, Key, Result, row_text
 
 SLIPS, NOTES = "Task", "DocumentReference"
 EVERYBODY = ""
@@ -77,11 +77,11 @@ class Records:
         patient = args.get("patientId", EVERYBODY)
         match key.query:
             case "slips.list":
-                rows = self.slips(key.tenant, patient)[: args.get("limit", 500)]
+                return _window(self.slips(key.tenant, patient), args["limit"])
             case "slips.highest":
                 rows = self._highest(key.tenant, patient)
             case "notes.listByPatient":
-                rows = self.notes(key.tenant, patient)[: args.get("limit", 500)]
+                return _window(self.notes(key.tenant, patient), args["limit"])
             case "slips.totals":
                 rows = list(self.totals(key.tenant))
             case "slips.summary":
@@ -107,6 +107,10 @@ class Records:
 def board_of(key: Key) -> Board:
     """Whose board a live query is about."""
     return key.tenant, json.loads(key.args).get("patientId", EVERYBODY)
+
+
+def _window(rows: list[dict[str, Any]], limit: int) -> Result:
+    return (*(row_text(row) for row in rows[:limit]), *([MORE] if len(rows) > limit else []))
 
 
 def _escaped(value: str) -> str:

@@ -1,6 +1,6 @@
 """Results as short texts, so that what a client was shown and what the database had can be compared by the million.
 
-A row becomes `<id>#<digest>`; a result is a tuple of these, in its order.
+A row becomes `<id>#<digest>`; a result is a tuple of these, in its order, with `MORE` behind them where there is more.
 """
 
 import hashlib
@@ -8,6 +8,9 @@ import json
 from typing import Any, NamedTuple
 
 Result = tuple[str, ...]
+
+MORE = "(more)#"
+"""The last of a result that goes on behind its window."""
 
 
 class Key(NamedTuple):
