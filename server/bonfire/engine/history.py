@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from msgspec import Raw
 
 from bonfire.engine.commit import Commit, RowChange
-from bonfire.engine.visibility import Visibility
+from bonfire.engine.visibility import Sight
 
 Dependencies = tuple[tuple[str, str | None], ...]
 """(source, patient or None for any patient's), ..."""
@@ -90,22 +90,24 @@ class History:
         """Between `position` and what comes next there are commits that nobody knows of."""
         self._gap_after = position
 
-    def saw_later(self, tenant: str, dependencies: Dependencies, visibility: Visibility, missed: int) -> bool:
+    def saw_later(self, tenant: str, dependencies: Dependencies, sight: Sight, missed: int) -> bool:
         """Whether a read may have seen a commit that touches these dependencies after the one at `missed`, which it did
         not see."""
         return missed <= self._gap_after or any(
-            digest.position > missed and visibility.sees(digest.xid) and digest.touches(tenant, dependencies)
+            digest.position > missed
+            and sight.includes(digest.xid, digest.position)
+            and digest.touches(tenant, dependencies)
             for digest in self._digests
         )
 
-    def unseen(self, visibility: Visibility) -> list[Digest]:
-        """The commits that a read with this visibility has missed, in commit order."""
-        return [digest for digest in self._digests if not visibility.sees(digest.xid)]
+    def unseen(self, sight: Sight) -> list[Digest]:
+        """The commits that a read with this sight has missed, in commit order."""
+        return [digest for digest in self._digests if not sight.includes(digest.xid, digest.position)]
 
-    def note_seen(self, visibility: Visibility, now: int) -> None:
-        """A snapshot with this visibility has been received at `now`."""
+    def note_seen(self, sight: Sight, now: int) -> None:
+        """A snapshot with this sight has been received at `now`."""
         for digest in self._digests:
-            if digest.seen_at is None and visibility.sees(digest.xid):
+            if digest.seen_at is None and sight.includes(digest.xid, digest.position):
                 digest.seen_at = now
 
     def prune(self, oldest_read: int) -> None:

@@ -29,7 +29,7 @@ from bonfire.engine.retained import ENTRIES, Retained
 from bonfire.engine.session import Session
 from bonfire.engine.settle import Settled, settle
 from bonfire.engine.view import Window, difference
-from bonfire.engine.visibility import Visibility
+from bonfire.engine.visibility import Sight
 from bonfire_protocol.down import Checked, Patch, Resumed, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
@@ -379,7 +379,7 @@ class LiveEngine:
 
     # ---- reads ----------------------------------------------------------------------------------------------
 
-    def landed(self, ticket: int, visibility: Visibility, bound: int, answers: Sequence[Answer]) -> None:
+    def landed(self, ticket: int, visibility: Sight, bound: int, answers: Sequence[Answer]) -> None:
         """A read has come back: its snapshot's visibility, its bound, and an answer per query, in the order wanted."""
         self._events += 1
         if self._reads.landed(ticket, visibility, bound, answers):
@@ -396,7 +396,7 @@ class LiveEngine:
             if query in self._queries:
                 self._end(query, fault)
 
-    def seen(self, visibility: Visibility) -> None:
+    def seen(self, visibility: Sight) -> None:
         """A snapshot taken for its own sake, now and then, lets the history shrink when nobody reads."""
         self._events += 1
         self._history.note_seen(visibility, self._events)
@@ -407,7 +407,7 @@ class LiveEngine:
         what that read might miss."""
         return self._reads.look(self._events, self.position)
 
-    def looked(self, ticket: int, visibility: Visibility) -> int | None:
+    def looked(self, ticket: int, visibility: Sight) -> int | None:
         """A position that the read surely reflects: that of when it was asked for, or the last one before a commit that
         it did not see. None when there was a gap meanwhile: then nobody knows, and it must be done again."""
         asked_at = self._reads.look_away(ticket)

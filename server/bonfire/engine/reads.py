@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 from bonfire.engine.query import KeyedPlan, LiveQuery, Plan, QueryIdentity
 from bonfire.engine.session import Session
 from bonfire.engine.view import slack
-from bonfire.engine.visibility import Visibility
+from bonfire.engine.visibility import Sight
 from bonfire_protocol.faults import Fault
 
 BATCH = 64
@@ -39,7 +39,7 @@ class Landing(Struct, frozen=True):
     """A read that has come back: what its snapshot saw, the position that the stream must reach before it can be used,
     and the answers, in the order wanted."""
 
-    visibility: Visibility
+    visibility: Sight
     bound: int
     answers: list[Answer]
 
@@ -133,7 +133,7 @@ class Reads:
         wanted = [Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan)) for query in batch]
         return Read(self._tickets, tenant, wanted)
 
-    def landed(self, ticket: int, visibility: Visibility, bound: int, answers: Sequence[Answer]) -> bool:
+    def landed(self, ticket: int, visibility: Sight, bound: int, answers: Sequence[Answer]) -> bool:
         """A read has come back; False when it is of no use any more."""
         reading = self._under_way.get(ticket)
         if reading is None or not reading.queries:

@@ -14,7 +14,7 @@ from bonfire.engine.history import Digest, History
 from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery
 from bonfire.engine.reads import rows_to_read
 from bonfire.engine.view import Row, Window
-from bonfire.engine.visibility import Visibility
+from bonfire.engine.visibility import Sight
 
 
 class Settled(Struct, frozen=True):
@@ -28,7 +28,7 @@ class Settled(Struct, frozen=True):
 
 
 def settle(
-    query: LiveQuery, rows: list[Raw], visibility: Visibility, unseen: list[Digest], history: History
+    query: LiveQuery, rows: list[Raw], visibility: Sight, unseen: list[Digest], history: History
 ) -> Settled | None:
     """The result in `rows`, which a snapshot with `visibility` gave; None when it must be read again."""
     match query.plan:
@@ -55,7 +55,7 @@ def _settle_app(
     query: LiveQuery,
     plan: AppPlan,
     rows: list[Raw],
-    visibility: Visibility,
+    visibility: Sight,
     unseen: list[Digest],
     history: History,
 ) -> Settled | None:

@@ -25,3 +25,21 @@ class Visibility(Struct, frozen=True):
 
     def sees(self, xid: int) -> bool:
         return xid < self.xmin or (xid < self.xmax and xid not in self.running)
+
+    def includes(self, xid: int, position: int) -> bool:
+        """Whether a snapshot with this visibility sees that commit."""
+        return self.sees(xid)
+
+
+class Cut(Struct, frozen=True):
+    """A snapshot of a standby, which replays commits one after the other: every commit up to `position` is seen, and
+    none behind it. (A standby does not tell by xids: see `changes/looks.py`.)"""
+
+    position: int
+
+    def includes(self, xid: int, position: int) -> bool:
+        return position <= self.position
+
+
+Sight = Visibility | Cut
+"""What one snapshot sees, of a primary or of a standby."""
