@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import socket as sockets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -43,6 +45,8 @@ class LiveClient:
         self._socket = socket
         self._parts: list[dict[str, Any]] = []
         self._changed = asyncio.Condition()
+        self._reading = asyncio.Event()
+        self._reading.set()
         self._answers: dict[str, dict[str, Any]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._asked: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -56,8 +60,9 @@ class LiveClient:
         self.welcome: dict[str, Any] = {}
 
     @classmethod
-    async def open(cls, url: str, **hello: Any) -> Self:
-        client = cls(await connect(url, max_size=None))
+    async def open(cls, url: str, *, narrow: bool = False, **hello: Any) -> Self:
+        """`narrow`: this end keeps hardly anything that it has not read, and takes nothing compressed."""
+        client = cls(await (_connect_narrow(url) if narrow else connect(url, max_size=None)))
         try:
             await client.send({"type": "hello", **hello})
             client.welcome = await client._next()
@@ -101,6 +106,13 @@ class LiveClient:
         if self._reader is not None:
             await asyncio.gather(self._reader, return_exceptions=True)
 
+    def stop_reading(self) -> None:
+        """Take nothing that comes, until `read_on`."""
+        self._reading.clear()
+
+    def read_on(self) -> None:
+        self._reading.set()
+
     @property
     def closed(self) -> bool:
         return self._reader is not None and self._reader.done()
@@ -118,6 +130,7 @@ class LiveClient:
     async def _read(self) -> None:
         try:
             while True:
+                await self._reading.wait()
                 self._take(await self._next())
                 async with self._changed:
                     self._changed.notify_all()
@@ -220,6 +233,14 @@ class LiveClient:
         if answer["type"] == "refused":
             raise Refusal(answer)
         return answer
+
+
+async def _connect_narrow(url: str) -> ClientConnection:
+    address = urlsplit(url)
+    sock = sockets.socket()
+    sock.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+    sock.connect((address.hostname, address.port))
+    return await connect(url, sock=sock, compression=None, max_size=None, max_queue=1)
 
 
 def _resumed(rows: Rows, part: dict[str, Any]) -> Rows:
