@@ -77,6 +77,14 @@ class Settings:
         None,
         secret=True,
     )
+    read_url: str | None = _setting(
+        "BONFIRE_READ_URL",
+        "A read replica (a hot standby of DATABASE_URL's, Postgres 16 or newer), as a URL: live queries are read and "
+        "followed there, so that they cost the primary nothing. Writes and FHIR go to DATABASE_URL.",
+        _url,
+        None,
+        secret=True,
+    )
     data_dir: Path = _setting(
         "BONFIRE_DATA_DIR", "Where the embedded Postgres keeps its data.", _path, Path(".bonfire/postgres")
     )
@@ -171,6 +179,8 @@ class Settings:
             )
         if self.token_key is not None and len(self.token_key) < 32:
             raise SettingError("BONFIRE_TOKEN_KEY: expected at least 32 characters, got fewer")
+        if self.read_url is not None and self.database_url is None:
+            raise SettingError("BONFIRE_READ_URL: expected DATABASE_URL beside it, whose replica it names")
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:

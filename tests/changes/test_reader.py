@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from bonfire.changes.ends import Ends
 from bonfire.changes.lineage import Lineage
 from bonfire.changes.reader import Reader
 from bonfire.changes.side import Progress, Side
@@ -19,6 +20,7 @@ class Server(Walsender):
     def __init__(self) -> None:
         self.slot = "slot"
         self.lineage = Lineage("1", 1, 1)
+        self.standby = False
         self.position = 100
         self.status: list[tuple[int, bool]] = []
 
@@ -42,11 +44,16 @@ class Database(Side):
         self.flushed = 100
         self.marks = 0
         self.silent = False
+        self.timeline = 1
+        self.standby = False
+
+    async def is_standby(self) -> bool:
+        return self.standby
 
     async def progress(self) -> Progress:
         if self.silent:
             raise SourceUnavailable("silent", retry=True)
-        return Progress(self.flushed, 1)
+        return Progress(self.flushed, 1, self.timeline)
 
     async def mark(self) -> int:
         self.marks += 1
@@ -114,7 +121,9 @@ async def reader(server: Server, database: Database, recorder: Recorder, clock: 
     timing = Timing(
         now=lambda: clock.now, monotonic=lambda: clock.now, sleep=clock.sleep, heartbeat=1.0, patience=0.01, silence=5.0
     )
-    reader = Reader(server, database, 1, recorder, timing)
+    ends = Ends("", None, 1.0)
+    ends.read = ends.primary = database
+    reader = Reader(server, ends, 1, recorder, timing)
     reader.attach()
     return reader
 

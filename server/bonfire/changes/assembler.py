@@ -42,10 +42,12 @@ class _Transaction:
 
 class Assembler:
     """The state of one replication stream. `position` is where the stream starts; `newest_xid` a recent transaction's
-    id in full, by which the short ones in the stream are completed."""
+    id in full, by which the short ones in the stream are completed. `commit_start` is where the record of the last
+    commit begins that was given out."""
 
     def __init__(self, position: int, newest_xid: int) -> None:
         self.position = position
+        self.commit_start = position
         self._newest_xid = newest_xid
         self._open: _Transaction | None = None
 
@@ -100,6 +102,7 @@ class Assembler:
         if end_position <= self.position:
             raise ProtocolError("a commit came behind its place in the order")
         self.position = end_position
+        self.commit_start = transaction.begin.commit_position
         xid = self._widen(transaction.begin.xid)
         if transaction.unreadable is not None:
             return Unreadable(end_position, transaction.unreadable)

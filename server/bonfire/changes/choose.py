@@ -40,3 +40,18 @@ async def choose_source(setting: SourceSetting, *, url: str, timing: Timing) -> 
             return source
         case _:
             assert_never(setting)
+
+
+def follow_replica(setting: SourceSetting, *, read_url: str, url: str, timing: Timing) -> ReplicationSource:
+    """A source that reads the WAL of the replica at `read_url`, whose primary is at `url`; not started yet.
+
+    SourceUnavailable when the setting forces another kind: a replica can't be listened to.
+    """
+    if setting == "listen":
+        raise SourceUnavailable(
+            "BONFIRE_READ_URL: a replica's changes come from its WAL; set BONFIRE_CHANGE_SOURCE to wal or auto, or "
+            "leave BONFIRE_READ_URL out",
+            retry=False,
+        )
+    _log.info("changes come from the replica's WAL")
+    return ReplicationSource(read_url, timing, primary=url)

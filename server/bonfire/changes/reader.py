@@ -10,12 +10,14 @@ import logging
 from collections.abc import Coroutine
 
 from bonfire.changes.assembler import Advanced, Assembler, Unreadable
+from bonfire.changes.ends import Ends
 from bonfire.changes.housekeeping import keep_house
-from bonfire.changes.side import Side
+from bonfire.changes.looks import Look, Looks
 from bonfire.changes.source import Sink, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.changes.walsender import Walsender
 from bonfire.engine.commit import Commit
+from bonfire.engine.visibility import Cut
 
 _log = logging.getLogger(__name__)
 
@@ -26,12 +28,12 @@ ACKNOWLEDGE_EVERY = 0.25
 class Reader:
     """Reads `walsender` for `sink` from `attach` until `finished` says why it is over, or until `close`."""
 
-    def __init__(self, walsender: Walsender, side: Side, newest_xid: int, sink: Sink, timing: Timing) -> None:
+    def __init__(self, walsender: Walsender, ends: Ends, newest_xid: int, sink: Sink, timing: Timing) -> None:
         self.finished: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.position = walsender.position
         self.lineage = walsender.lineage
         self._walsender = walsender
-        self._side = side
+        self._ends = ends
         self._sink = sink
         self._timing = timing
         self._assembler = Assembler(walsender.position, newest_xid)
@@ -45,15 +47,16 @@ class Reader:
         self._reply_owed = False
         self._asked = False
         self._ask_again = False
+        self._looks = Looks(walsender.position)
         self._tasks: set[asyncio.Task[None]] = set()
         self._pursuit: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, url: str, side: Side, sink: Sink, timing: Timing) -> "Reader":
+    async def open(cls, ends: Ends, sink: Sink, timing: Timing) -> "Reader":
         """SourceUnavailable says why there can be none; then nothing is left behind."""
-        walsender = await Walsender.open(url, side, timing)
+        walsender = await Walsender.open(ends, timing)
         try:
-            return cls(walsender, side, (await side.progress()).xid, sink, timing)
+            return cls(walsender, ends, (await ends.primary.progress()).xid, sink, timing)
         except BaseException:
             await walsender.close()
             raise
@@ -61,7 +64,7 @@ class Reader:
     def attach(self) -> None:
         self._walsender.attach(self)
         self._spawn(self._beat())
-        self._spawn(keep_house(self._side, self._timing, reading=False))
+        self._spawn(keep_house(self._ends.primary, self._timing, reading=False))
 
     def nudge(self, position: int) -> None:
         """See to it that the sink hears of `position` soon."""
@@ -75,6 +78,19 @@ class Reader:
         if self._pursuit is None or self._pursuit.done():
             self._pursuit = self._spawn(self._pursue())
 
+    async def cut(self, look: Look) -> Cut | None:
+        """See `ReplicationSource.cut`. Other than of a watermark, of this it is no matter how old it is."""
+        passed = self._looks.passed(look)
+        if not passed.done():
+            self.nudge(look.until)
+        try:
+            await asyncio.wait((passed, self.finished), return_when=asyncio.FIRST_COMPLETED)
+            if not passed.done():
+                raise SourceUnavailable("the change stream is cut", retry=True)
+        finally:
+            passed.cancel()
+        return self._looks.cut(look, self._told)
+
     async def close(self) -> None:
         """Deliver nothing from now on, and see the slot gone where the database answers."""
         for task in self._tasks:
@@ -82,7 +98,7 @@ class Reader:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._walsender.close()
         try:
-            await self._side.end_walsender(self._walsender.slot)
+            await self._ends.read.end_walsender(self._walsender.slot)
         except SourceUnavailable:
             # The database is away; the slot goes with the connection when it notices.
             pass
@@ -95,10 +111,12 @@ class Reader:
                 pass
             case Commit() as commit:
                 self._told = commit.position
+                self._note(commit.position)
                 self._sink.commit(commit)
             case Unreadable(position, reason):
                 _log.error("a commit can't be read, so all live data is read afresh: %s", reason)
                 self._told = position
+                self._note(position)
                 self._sink.gap(reason)
                 self._sink.up(position)
             case Advanced(keepalive, reply_requested):
@@ -106,9 +124,14 @@ class Reader:
                 if keepalive:
                     self._asked = False
 
+    def _note(self, position: int) -> None:
+        if self._walsender.standby:
+            self._looks.note(self._assembler.commit_start, position)
+
     def drained(self) -> None:
         self._heard = self._timing.monotonic()
         position = self._assembler.position
+        self._looks.advance(position)
         if position > self._told and position >= self._database:
             self._told = position
             self._sink.watermark(position)
@@ -138,10 +161,15 @@ class Reader:
             if silent >= self._timing.heartbeat:
                 self._ask()
             try:
-                progress = await self._side.progress()
+                progress = await self._ends.primary.progress()
+                promoted = self._walsender.standby and not await self._ends.read.is_standby()
             except SourceUnavailable as error:
                 _log.warning("whether the change stream keeps up is unknown: %s", error)
                 continue
+            if promoted or progress.timeline != self.lineage.timeline:
+                # Either is a moment after which the two may be different databases.
+                self.ended("the replica was promoted" if promoted else "another server has become the primary")
+                return
             self._assembler.note_xid(progress.xid)
             self._database = progress.flushed
             if self._told >= progress.flushed:
@@ -160,7 +188,7 @@ class Reader:
             if self._told >= self._mark:
                 # Otherwise the last mark is still on its way, so the stream lags, and another mark would lag behind it.
                 try:
-                    self._mark = await self._side.mark()
+                    self._mark = await self._ends.primary.mark()
                 except SourceUnavailable as error:
                     _log.warning("the end of the WAL can't be brought about: %s", error)
             self._ask()

@@ -8,23 +8,25 @@ lie between.
 import asyncio
 import logging
 
+from bonfire.changes.ends import Ends
+from bonfire.changes.looks import Look
 from bonfire.changes.reader import Reader
-from bonfire.changes.side import Side
 from bonfire.changes.source import Sink, SourceKind, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.changes.walsender import Walsender
+from bonfire.engine.visibility import Cut
 
 _log = logging.getLogger(__name__)
 
 
 class ReplicationSource:
-    """Reads the WAL of the database at `url`, whose role must be allowed to (REPLICATION)."""
+    """Reads the WAL of the database at `url`, whose role must be allowed to (REPLICATION). `primary`: the URL of
+    another server whose replica that one is: how fresh the stream is, is then judged by the primary."""
 
-    def __init__(self, url: str, timing: Timing) -> None:
-        self._url = url
+    def __init__(self, url: str, timing: Timing, *, primary: str | None = None) -> None:
         self._timing = timing
         # A third of the silence that ends a stream, so that a dead database is noticed before that.
-        self._side = Side(url, timing.silence / 3)
+        self._ends = Ends(url, primary, timing.silence / 3)
         self._stream = ""
         self._reader: Reader | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -40,17 +42,17 @@ class ReplicationSource:
     async def probe(self) -> None:
         """Whether the WAL can be read here: try it, and leave nothing behind. SourceUnavailable says why it can't."""
         try:
-            walsender = await Walsender.open(self._url, self._side, self._timing)
+            walsender = await Walsender.open(self._ends, self._timing)
             await walsender.close()
-            await self._side.end_walsender(walsender.slot)
+            await self._ends.read.end_walsender(walsender.slot)
         finally:
-            await self._side.close()
+            await self._ends.close()
 
     async def start(self, sink: Sink) -> int:
         try:
-            reader = await Reader.open(self._url, self._side, sink, self._timing)
+            reader = await Reader.open(self._ends, sink, self._timing)
         except BaseException:
-            await self._side.close()
+            await self._ends.close()
             raise
         self._stream = reader.lineage.stream(self.kind)
         reader.attach()
@@ -62,6 +64,13 @@ class ReplicationSource:
         if self._reader is not None:
             self._reader.nudge(position)
 
+    async def cut(self, look: Look) -> Cut | None:
+        """What exactly a standby's snapshot sees, told once the stream has brought all of that; None when that can't be
+        known, and another snapshot must be taken. Raises SourceUnavailable when the stream ends meanwhile."""
+        if self._reader is None:
+            raise SourceUnavailable("the change stream is cut", retry=True)
+        return await self._reader.cut(look)
+
     async def stop(self) -> None:
         if self._keeper is not None:
             self._keeper.cancel()
@@ -70,7 +79,7 @@ class ReplicationSource:
         if self._reader is not None:
             await self._reader.close()
             self._reader = None
-        await self._side.close()
+        await self._ends.close()
 
     async def _keep(self, reader: Reader, sink: Sink) -> None:
         """Keep a stream, this one first, until cancelled."""
@@ -94,7 +103,7 @@ class ReplicationSource:
             await self._timing.sleep(self._timing.pause(attempt))
             attempt += 1
             try:
-                reader = await Reader.open(self._url, self._side, sink, self._timing)
+                reader = await Reader.open(self._ends, sink, self._timing)
             except SourceUnavailable as error:
                 if str(error) != said:
                     _log.warning("the change stream can't be taken up again yet: %s", error)

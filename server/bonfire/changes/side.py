@@ -1,9 +1,11 @@
-"""The ordinary connection beside a replication stream: it asks what a stream in COPY mode can't be asked.
+"""The ordinary connection beside a replication stream: it asks what a stream in COPY mode can't be asked. Where the
+stream is a replica's, there are two: one to the replica, and one to the primary.
 
 It is made again by itself when it is lost; each question raises `SourceUnavailable` while the database does not answer.
 """
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -11,32 +13,47 @@ from typing import TypeVar
 import asyncpg
 from msgspec import Struct
 
+from bonfire.changes.lineage import LINEAGE_SQL, Lineage
 from bonfire.changes.refusal import DATABASE_ERRORS, refusal_of_connection, refusal_of_question, refusal_of_replication
 from bonfire.changes.source import SourceUnavailable
 from bonfire.engine.visibility import Visibility
+
+_log = logging.getLogger(__name__)
 
 PUBLICATION = "bonfire_live"
 
 # Reading over replication needs what Postgres 15 brought: options in parentheses, empty transactions skipped.
 _LEAST_VERSION = 150_000
 
+# And on a standby what Postgres 16 brought.
+_LEAST_STANDBY_VERSION = 160_000
+
 _ABILITIES = """
 select
   current_setting('server_version_num')::int as version,
   current_setting('wal_level') as wal_level,
   pg_is_in_recovery() as standby,
+  current_setting('hot_standby_feedback')::bool as feedback,
   exists (select from pg_publication where pubname = $1) as published
+"""
+
+_PROGRESS = """
+select
+  (pg_current_wal_flush_lsn() - '0/0')::bigint as flushed,
+  pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xid,
+  ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int as timeline
 """
 
 _T = TypeVar("_T")
 
 
 class Progress(Struct, frozen=True):
-    """How far the database is: the end of the WAL on disk, and an id that is newer than every finished
-    transaction's."""
+    """How far the primary is: the end of the WAL on disk, an id that is newer than every finished transaction's, and
+    the timeline on which that is so."""
 
     flushed: int
     xid: int
+    timeline: int
 
 
 class Side:
@@ -48,8 +65,9 @@ class Side:
         self._connection: asyncpg.Connection | None = None
         self._free = asyncio.Lock()
 
-    async def check(self) -> None:
-        """Raise SourceUnavailable, with what to do, when this database can't be read from by replication."""
+    async def check(self, *, replica: bool) -> bool:
+        """Whether the database is a standby. Raises SourceUnavailable, with what to do, when it can't be read from by
+        replication; `replica`: as BONFIRE_READ_URL, so it may be a standby."""
         row = await self._ask(lambda connection: connection.fetchrow(_ABILITIES, PUBLICATION))
         if row["version"] < _LEAST_VERSION:
             raise SourceUnavailable("reading the WAL needs Postgres 15 or newer", retry=False)
@@ -59,14 +77,35 @@ class Side:
                 "(on a managed one: switch logical replication on)",
                 retry=False,
             )
-        if row["standby"]:
+        if row["standby"] and not replica:
             raise SourceUnavailable("the database is a standby: DATABASE_URL must name the primary", retry=True)
+        if row["standby"] and row["version"] < _LEAST_STANDBY_VERSION:
+            raise SourceUnavailable("reading the WAL of a standby needs Postgres 16 or newer", retry=False)
         if not row["published"]:
             raise SourceUnavailable(
                 f"the publication {PUBLICATION} is missing: migrate with a role that has CREATE on the database, or "
                 f"let an administrator run CREATE PUBLICATION {PUBLICATION};",
                 retry=False,
             )
+        if row["standby"] and not row["feedback"]:
+            _log.warning(
+                "the replica's hot_standby_feedback is off: the primary's vacuum will cancel its reads and end its "
+                "change stream, and each time everything is read afresh; set hot_standby_feedback = on there, and let "
+                "it follow the primary over a replication slot"
+            )
+        return bool(row["standby"])
+
+    async def lineage(self) -> Lineage:
+        """The history that the primary writes."""
+        return Lineage(*await self._ask(lambda connection: connection.fetchrow(LINEAGE_SQL)))
+
+    async def is_standby(self) -> bool:
+        return bool(await self._ask(lambda connection: connection.fetchval("select pg_is_in_recovery()")))
+
+    async def log_running(self) -> None:
+        """Have the primary write down which transactions run: a slot on a standby can only be made where that is
+        written, and by itself it is every 15 seconds at best."""
+        await self._ask(lambda connection: connection.fetchval("select pg_log_standby_snapshot()"))
 
     async def database(self) -> int:
         """The oid of the connection's database."""
@@ -79,13 +118,8 @@ class Side:
         )
 
     async def progress(self) -> Progress:
-        row = await self._ask(
-            lambda connection: connection.fetchrow(
-                "select (pg_current_wal_flush_lsn() - '0/0')::bigint as flushed,"
-                " pg_snapshot_xmax(pg_current_snapshot())::text::bigint as xid"
-            )
-        )
-        return Progress(row["flushed"], row["xid"])
+        row = await self._ask(lambda connection: connection.fetchrow(_PROGRESS))
+        return Progress(*row)
 
     async def visibility(self) -> Visibility:
         """What a snapshot taken now sees."""

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import conninfo
 from psycopg.pq import DiagnosticField
 
+from bonfire.changes.ends import Ends
 from bonfire.changes.lineage import Lineage
 from bonfire.changes.pgoutput import encode_status
 from bonfire.changes.refusal import refusal_of_slot
@@ -60,9 +61,12 @@ class Walsender:
         lineage: Lineage,
         position: int,
         timing: Timing,
+        *,
+        standby: bool,
     ) -> None:
         self.slot = slot
         self.lineage = lineage
+        self.standby = standby
         self.position = position
         self._connection = connection
         self._pgconn = connection.pgconn
@@ -71,27 +75,28 @@ class Walsender:
         self._receiver: Receiver | None = None
 
     @classmethod
-    async def open(cls, url: str, side: Side, timing: Timing) -> "Walsender":
+    async def open(cls, ends: Ends, timing: Timing) -> "Walsender":
         """Connect, make the slot and start. Every commit up to `position` is visible to each snapshot taken from then
         on.
 
         Waits for the transactions that are open in the database, because a slot can only be made behind them.
         SourceUnavailable says why there can be none.
         """
-        await side.check()
+        standby = await ends.check()
         try:
-            parameters = {**_DEFAULTS, **conninfo.conninfo_to_dict(url), "replication": "database"}
+            parameters = {**_DEFAULTS, **conninfo.conninfo_to_dict(ends.url), "replication": "database"}
             target = conninfo.make_conninfo("", **parameters)
         except psycopg.ProgrammingError as error:
-            raise SourceUnavailable(f"DATABASE_URL can't be used for reading the WAL: {error}", retry=False) from None
+            name = "BONFIRE_READ_URL" if ends.replica else "DATABASE_URL"
+            raise SourceUnavailable(f"{name} can't be used for reading the WAL: {error}", retry=False) from None
         try:
             connection = await psycopg.AsyncConnection.connect(target, autocommit=True)
         except psycopg.Error as error:
-            await side.admits_replication()
+            await ends.read.admits_replication()
             raise SourceUnavailable(f"the replication connection failed: {error}", retry=True) from None
-        telling = asyncio.create_task(_tell_of_old_transactions(side, timing))
+        telling = asyncio.create_task(_tell_of_old_transactions(ends.primary, timing))
         try:
-            return await cls._set_up(connection, side, timing)
+            return await cls._set_up(connection, ends, timing, standby=standby)
         except BaseException as error:
             await connection.close()
             if isinstance(error, psycopg.Error):
@@ -102,21 +107,25 @@ class Walsender:
 
     @classmethod
     async def _set_up(
-        cls, connection: psycopg.AsyncConnection[tuple[object, ...]], side: Side, timing: Timing
+        cls, connection: psycopg.AsyncConnection[tuple[object, ...]], ends: Ends, timing: Timing, *, standby: bool
     ) -> "Walsender":
         # Made of the backend's process id, which no other living slot of ours can have.
         slot = f"bonfire_{connection.info.backend_pid}"
         # The server answers a status update at the latest after half of this, however busy it is with decoding, and
         # gives a silent reader up after all of it, also where its own setting is "never".
         await connection.execute(f"SET wal_sender_timeout = {int(timing.silence * 4 / 3 * 1000)}".encode())
-        lineage = await _identify(connection, side)
-        position, seen = await _make_slot(connection, slot, side)
-        await _settle(side, seen, timing)
+        lineage = await _identify(connection, ends.read)
+        await ends.agree(lineage)
+        async with ends.helping(timing, standby=standby):
+            position, seen = await _make_slot(connection, slot, ends.read, export=not standby)
+        if not standby:
+            # (A standby decodes only what it has replayed, and what it has replayed is visible there.)
+            await _settle(ends.read, seen, timing)
         await connection.execute(
             f"START_REPLICATION SLOT {slot} LOGICAL 0/0"
             f" (proto_version '1', messages 'true', publication_names '{PUBLICATION}')".encode()
         )
-        return cls(connection, slot, lineage, position, timing)
+        return cls(connection, slot, lineage, position, timing, standby=standby)
 
     def attach(self, receiver: Receiver) -> None:
         """From the next turn of the event loop on, `receiver` is given what comes."""
@@ -207,12 +216,13 @@ async def _identify(connection: psycopg.AsyncConnection[tuple[object, ...]], sid
 
 
 async def _make_slot(
-    connection: psycopg.AsyncConnection[tuple[object, ...]], slot: str, side: Side
+    connection: psycopg.AsyncConnection[tuple[object, ...]], slot: str, side: Side, *, export: bool
 ) -> tuple[int, Visibility | None]:
-    """Make the slot; where it starts, and which transactions have committed before that (None: not to be had)."""
+    """Make the slot; where it starts, and which transactions have committed before that (None: not to be had, or not
+    asked for by `export`)."""
     command = f"CREATE_REPLICATION_SLOT {slot} TEMPORARY LOGICAL pgoutput"
     try:
-        cursor = await connection.execute(f"{command} (SNAPSHOT 'export')".encode())
+        cursor = await connection.execute(f"{command} (SNAPSHOT '{'export' if export else 'nothing'}')".encode())
     except psycopg.errors.SerializationFailure:
         # More transactions have failed beside a long one than an exported snapshot has room for.
         cursor = await connection.execute(f"{command} (SNAPSHOT 'nothing')".encode())

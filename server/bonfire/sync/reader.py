@@ -11,7 +11,7 @@ from bonfire.access.principal import Principal
 from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read
-from bonfire.engine.visibility import Visibility
+from bonfire.engine.visibility import Sight, Visibility
 from bonfire.store.pool import Database
 from bonfire.store.readmodels import select_rows_sql
 from bonfire_protocol.faults import Fault, FaultCode
@@ -22,6 +22,9 @@ _OUTAGES = (
     asyncpg.CrashShutdownError,
     asyncpg.CannotConnectNowError,
     asyncpg.TooManyConnectionsError,
+    # A snapshot that the database gave up, as a standby does for the sake of what it replays.
+    asyncpg.SerializationError,
+    asyncpg.DeadlockDetectedError,
 )
 """What is no query's own fault. (OperatorInterventionError would hold a statement's timeout too.)"""
 
@@ -39,7 +42,7 @@ class AppHandle:
 class Snapshot:
     """Answers as of one database snapshot."""
 
-    visibility: Visibility
+    visibility: Sight
     bound: int
     answers: list[Answer]
 
@@ -80,7 +83,7 @@ class Reader:
         """One query, for its own sake."""
         return await self._read(tenant, [(plan, plan.limit if isinstance(plan, KeyedPlan) else 0)])
 
-    async def visibility(self) -> Visibility:
+    async def visibility(self) -> Sight:
         """What a snapshot taken now sees."""
         async with self._database.owner() as conn:
             return Visibility.parse(await conn.fetchval("select pg_current_snapshot()::text"))

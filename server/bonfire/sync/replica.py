@@ -1,0 +1,100 @@
+"""Reads on a replica of the primary, made comparable to a stream that comes from there too.
+
+Nothing here makes them fresh: a replica may lag for as long as it likes. What a read shows is exact at its position;
+how old that is, is the change stream's to say, which is judged by the primary.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import asyncpg
+
+from bonfire.changes.looks import Look
+from bonfire.changes.source import SourceUnavailable, bound_sql
+from bonfire.engine.query import Plan
+from bonfire.engine.visibility import Cut, Sight, Visibility
+from bonfire.store.pool import Database
+from bonfire.sync.reader import Reader, Snapshot
+from bonfire_protocol.faults import Fault, FaultCode
+
+ATTEMPTS = 10
+"""How often a read is done again at once, because a commit was replayed while its snapshot was taken."""
+
+_REPLAYED = "select coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint"
+
+# What may show that the replay is in the middle of no record is looked at before where it is: each `offset 0` keeps the
+# planner from looking later. All of it is looked at after the snapshot was taken, as all of a statement is.
+_LOOK = """
+select
+  standby,
+  replayed,
+  not standby or paused or replayed = received or exists (
+    select from pg_stat_activity where backend_type = 'startup' and wait_event = 'RecoveryApplyDelay'
+  ) and replayed = (pg_last_wal_replay_lsn() - '0/0')::bigint as idle,
+  pg_current_snapshot()::text as snapshot,
+  case when not standby then (pg_current_wal_insert_lsn() - '0/0')::bigint end as bound
+from (
+  select *, (pg_last_wal_replay_lsn() - '0/0')::bigint as replayed
+  from (
+    select
+      pg_is_in_recovery() as standby,
+      case when pg_is_in_recovery() then pg_get_wal_replay_pause_state() = 'paused' end as paused,
+      (pg_last_wal_receive_lsn() - '0/0')::bigint as received
+    offset 0
+  ) as earlier
+  offset 0
+) as look
+"""
+
+
+class Cutter(Protocol):
+    """The change stream of the same replica."""
+
+    async def cut(self, look: Look) -> Cut | None: ...
+
+
+class ReplicaReader(Reader):
+    """Runs reads on `replica`. A replica that has been promoted is read as the primary that it is now."""
+
+    def __init__(self, replica: Database, primary: Database, stream: Cutter, now: Callable[[], datetime]) -> None:
+        super().__init__(replica, bound_sql("wal"), now, may_lag=True)
+        self._primary = primary
+        self._stream = stream
+
+    async def visibility(self) -> Sight:
+        async with self._database.owner() as conn:
+            look = await conn.fetchrow(_LOOK)
+        # What has been replayed is seen by each snapshot from now on.
+        return Cut(look["replayed"]) if look["standby"] else Visibility.parse(look["snapshot"])
+
+    async def bound(self) -> int:
+        """A position at or behind that of every commit that the primary has."""
+        async with self._primary.owner() as conn:
+            return int(await conn.fetchval(f"select {bound_sql('wal')}"))
+
+    async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
+        for _ in range(ATTEMPTS):
+            try:
+                snapshot = await self._once(tenant, wanted, guarded=guarded)
+            except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
+                raise Fault(FaultCode.unavailable, "The replica gave the read up for what it had to replay.") from error
+            except SourceUnavailable as error:
+                raise Fault(FaultCode.unavailable, "The change stream was cut while this was read.") from error
+            if snapshot is not None:
+                return snapshot
+        raise Fault(FaultCode.busy, "The replica has no moment for this read: too much commits at once.")
+
+    async def _once(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot | None:
+        """None when a commit may have come between."""
+        transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
+        async with transaction as conn:
+            # The transaction has no snapshot before its first query.
+            async with self._database.owner() as beside:
+                before = await beside.fetchval(_REPLAYED)
+            look = await conn.fetchrow(_LOOK)
+            answers = [await self._answer(conn, plan, rows, guarded) for plan, rows in wanted]
+        if not look["standby"]:
+            return Snapshot(Visibility.parse(look["snapshot"]), look["bound"], answers)
+        cut = await self._stream.cut(Look(before, look["replayed"], look["idle"]))
+        return None if cut is None else Snapshot(cut, cut.position, answers)
