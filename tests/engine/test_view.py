@@ -125,3 +125,15 @@ def test_a_row_behind_what_is_held_is_not_taken_for_the_next_one() -> None:
         window.apply([RowChange("k", f"r{n:02}", None, Raw(b"null"))])
     assert window.short
     assert [row_id for row_id, _ in window.shown()] == [f"r{len(rows) - 1:02}"]
+
+
+def test_rows_that_a_large_commit_pushes_out_are_named() -> None:
+    limit = 2
+    shown = [row_json({"id": f"old{n}", "n": 0, "name": None}) for n in range(limit)]
+    window = Window(Ordering(ORDER), limit, shown, complete=True)
+    many = limit + 2 * slack(limit) + 5
+    news = [row_json({"id": f"new{n}", "n": 9, "name": None}) for n in range(many)]
+    change = window.apply([RowChange("k", f"new{n}", None, row) for n, row in enumerate(news)])
+    assert sorted(change.remove) == ["old0", "old1"]
+    assert len(change.put) == limit
+    assert not window.complete

@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from bonfire.sync.fanout import Flusher, Spelling, Way, Wire
-from bonfire_protocol.codec import Format
-
-PLAIN = Spelling(Format.json, compressed=False)
+from bonfire.sync.fanout import PLAIN, Flusher, Spelling, Way, Wire
 
 
 class AtOnce(Flusher):
@@ -17,10 +14,12 @@ class AtOnce(Flusher):
 
 
 class Socket:
-    """As much of a transport as a wire needs. `behind`: bytes that the peer has not read."""
+    """As much of a transport and of its socket as a wire needs. `behind`: bytes that the peer has not read. `takes`:
+    how many the kernel takes at once, from now on."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+        self.takes = 1 << 40
         self.behind = 0
         self.closing = False
         self.aborted = False
@@ -29,6 +28,19 @@ class Socket:
         if self.closing:
             raise RuntimeError("this transport is closed")
         self.written.append(framed)
+
+    def send(self, framed: bytes) -> int:
+        if self.closing:
+            raise BrokenPipeError
+        if self.takes == 0:
+            raise BlockingIOError
+        taken = framed[: self.takes]
+        self.takes -= len(taken)
+        self.written.append(taken)
+        return len(taken)
+
+    def close(self) -> None:
+        self.closing = True
 
     def is_closing(self) -> bool:
         return self.closing
@@ -42,5 +54,7 @@ class Socket:
 
 def wire_to(socket: Socket, spelling: Spelling = PLAIN, flusher: Flusher | None = None) -> Wire:
     """A wire whose bytes are in `socket.written`: as soon as they are written, or when `flusher` says so."""
-    transport: Any = socket
-    return Wire(transport, flusher or AtOnce(), spelling)
+    any_socket: Any = socket
+    wire = Wire(any_socket, any_socket, flusher or AtOnce())
+    wire.spelling = spelling
+    return wire

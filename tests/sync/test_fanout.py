@@ -10,11 +10,11 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from bonfire.engine.frames import SharedFrame
-from bonfire.sync.fanout import HIGH_WATER, MOST_BUFFERED, Flusher, Spelling, Way, frame_message, spelled, ways
+from bonfire.sync.fanout import HIGH_WATER, MOST_BUFFERED, PLAIN, Flusher, Spelling, Way, frame_message, spelled, ways
 from bonfire.sync.websocket import check_uvicorn
 from bonfire_protocol.codec import Format
 from bonfire_protocol.down import Pong, Stale
-from support.wires import PLAIN, Socket, wire_to
+from support.wires import Socket, wire_to
 
 PACKED = Spelling(Format.msgpack, compressed=False)
 DEFLATED = Spelling(Format.json, compressed=True)
@@ -76,6 +76,9 @@ def test_a_compressed_frame_is_no_bigger_than_its_window_says() -> None:
 
 async def test_who_asks_and_does_not_read_is_cut_off_within_the_tick() -> None:
     class Unread(Socket):
+        def send(self, framed: bytes) -> int:
+            raise BlockingIOError
+
         def write(self, framed: bytes) -> None:
             self.behind += len(framed)
 
@@ -135,9 +138,10 @@ async def test_a_large_transition_is_spelled_as_the_peer_reads_and_answers_go_be
     class Slow(Socket):
         """A transport that is behind after each few bytes."""
 
-        def write(self, framed: bytes) -> None:
-            super().write(framed)
+        def send(self, framed: bytes) -> int:
+            taken = super().send(framed)
             wire.paused = len(self.written) % 3 == 0
+            return taken
 
     socket: Any = Slow()
     wire = wire_to(socket)
@@ -161,3 +165,31 @@ async def test_an_audience_is_sorted_by_what_it_reads() -> None:
     wires = [wire_to(Socket(), spelling) for spelling in (PLAIN, PACKED, PLAIN, DEFLATED)]
     sorted_out = {spelling: way.wires for spelling, way in ways(wires)}
     assert sorted_out == {PLAIN: [wires[0], wires[2]], PACKED: [wires[1]], DEFLATED: [wires[3]]}
+
+
+async def test_what_the_kernel_does_not_take_keeps_its_place() -> None:
+    flusher = Flusher()
+    sockets = [Socket() for _ in range(3)]
+    wires = [wire_to(socket, flusher=flusher) for socket in sockets]
+    everybody = Way(wires)
+    sockets[1].takes = 3
+
+    def said(text: bytes) -> None:
+        flusher.queue(text, everybody)
+        flusher.flush()
+
+    said(b"first")
+    sockets[1].behind = 2
+    said(b"second")
+    wires[1].write(b"answer")
+    flusher.flush()
+    assert sockets[1].written == [b"fir", b"st", b"second", b"answer"]
+    assert flusher.behind == {wires[1]}
+    sockets[1].behind, sockets[1].takes = 0, 1 << 40
+    said(b"third")
+    assert flusher.behind == set()
+    assert [b"".join(socket.written) for socket in sockets] == [
+        b"firstsecondthird",
+        b"firstsecondanswerthird",
+        b"firstsecondthird",
+    ]

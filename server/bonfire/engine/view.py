@@ -76,7 +76,6 @@ class Window:
             self._take_out(change.id)
             if not change.gone:
                 self._put_in(change.row)
-        self._trim()
         remove, put_ids = self._crossed(before, was_shown)
         for row_id, shown_before in was_shown.items():
             if self._is_shown(row_id):
@@ -87,6 +86,8 @@ class Window:
                 remove.append(row_id)
         places = {row_id: self._index(row_id) for row_id in put_ids}
         puts = sorted((PutRow(at, self._rows[row_id]) for row_id, at in places.items()), key=_place)
+        # Only now: rows that were shown may lie far behind what came before them, and must be named.
+        self._trim()
         return Change(remove, puts, {row_id: at for row_id, at in places.items() if was_shown.get(row_id)})
 
     def _crossed(self, before: int, touched: dict[str, bool]) -> tuple[list[str], list[str]]:

@@ -11,7 +11,9 @@ proves at start that the parts of uvicorn that this leans on are what they were.
 
 import asyncio
 import logging
+import os
 from http import HTTPStatus
+from socket import socket
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -97,6 +99,7 @@ class LiveProtocol(asyncio.Protocol):
         # uvloop's transports are what asyncio's are, but not by descent.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        self.wire = Wire(self._transport, _second_descriptor(self._transport), self._host.flusher)
         self._connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -125,6 +128,7 @@ class LiveProtocol(asyncio.Protocol):
         if self._closing is not None:
             self._closing.cancel()
         self._leave()
+        self.wire.close()
 
     def pause_writing(self) -> None:
         if self._receiver is not None:
@@ -160,8 +164,7 @@ class LiveProtocol(asyncio.Protocol):
 
     def ping(self) -> None:
         """Ask the peer for a sign of life."""
-        if not self.wire.shut and not self._transport.is_closing():
-            self._transport.write(_PING)
+        self.wire.send(_PING)
 
     def read_on_in(self, seconds: float) -> None:
         """Take nothing from the peer for so long: what it sends meanwhile waits on its side."""
@@ -188,7 +191,7 @@ class LiveProtocol(asyncio.Protocol):
             isinstance(extension, PerMessageDeflate) and extension.local_max_window_bits >= WINDOW_BITS
             for extension in self._protocol.extensions
         )
-        self.wire = Wire(self._transport, self._host.flusher, Spelling(format, compressed))
+        self.wire.spelling = Spelling(format, compressed)
         self._receiver = self._host.take(self, request)
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
@@ -207,16 +210,18 @@ class LiveProtocol(asyncio.Protocol):
                 if frame.fin:
                     messages.append(b"".join(self._fragments))
                     self._fragments = []
-            case Opcode.CLOSE:
-                # `websockets` has answered it; nothing may follow the answer.
-                self._leave()
             case _:
                 pass
 
     def _write_own(self) -> None:
-        data = b"".join(self._protocol.data_to_send())
-        if data and not self._transport.is_closing():
-            self._transport.write(data)
+        told = self._protocol.data_to_send()
+        if data := b"".join(told):
+            self.wire.send(data)
+        if told and not told[-1] and not self._transport.is_closing() and self._transport.can_write_eof():
+            # `websockets`' sign for "no more". A half-close only: to close it on what the peer is still sending would
+            # reset the connection, and take the farewell with it.
+            self.wire.end()
+            self._transport.write_eof()
 
     def _leave(self) -> None:
         receiver, self._receiver = self._receiver, None
@@ -246,6 +251,15 @@ def check_uvicorn() -> None:
         raise RuntimeError(
             f"this uvicorn is not one that bonfire knows: {', '.join(missing)} missing; install uvicorn 0.54"
         )
+
+
+def _second_descriptor(transport: asyncio.Transport) -> socket | None:
+    if transport.get_extra_info("ssl_object") is not None:
+        return None
+    known = transport.get_extra_info("socket")
+    second = socket(known.family, known.type, known.proto, fileno=os.dup(known.fileno()))
+    second.setblocking(False)
+    return second
 
 
 def _select_subprotocol(protocol: ServerProtocol, offered: Any) -> Subprotocol | None:
