@@ -20,7 +20,7 @@ from websockets.http11 import Request
 
 from bonfire.access.identity import authenticate, development_principal
 from bonfire.access.principal import Principal
-from bonfire.changes.choose import choose_source
+from bonfire.changes.choose import choose_source, follow_replica
 from bonfire.changes.source import ChangeSource, bound_sql
 from bonfire.changes.timing import Timing
 from bonfire.clinical.execute import Outcome, mutate
@@ -34,6 +34,7 @@ from bonfire.store.pool import Database
 from bonfire.sync.endpoint import Limits, Live
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
+from bonfire.sync.replica import ReplicaReader
 from bonfire.sync.websocket import LiveProtocol, check_uvicorn
 from bonfire.web.fhir import fhir_routes
 from bonfire.web.health import Check, health_routes
@@ -68,10 +69,16 @@ async def start_node(
         indexes = await _indexes(settings, database)
         worker = Worker(database, indexes.handlers, _now, random=random.Random(), new_lease=uuid4)
         # Twice as often as the clients are told, so that each of their heartbeats finds a word of the stream's.
-        source = await choose_source(
-            settings.change_source, url=url, timing=Timing(heartbeat=settings.heartbeat_ms / 2000)
-        )
-        reader = Reader(database, bound_sql(source.kind), _now)
+        timing = Timing(heartbeat=settings.heartbeat_ms / 2000)
+        source: ChangeSource
+        if settings.read_url is None:
+            source = await choose_source(settings.change_source, url=url, timing=timing)
+            reader = Reader(database, bound_sql(source.kind), _now)
+        else:
+            source = follow_replica(settings.change_source, read_url=settings.read_url, url=url, timing=timing)
+            replica = await Database.connect(settings.read_url, max_size=settings.pool_size)
+            stack.push_async_callback(replica.close)
+            reader = ReplicaReader(replica, database, source, _now)
         hub = Hub(
             source,
             reader,
