@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CHECKED := server protocol tests bench
 
-.PHONY: dev test check format generate bench soak clean setup client clinic
+.PHONY: dev test check format generate bench soak soak-engine clean setup client clinic
 
 dev: setup clinic
 	$(BIN)/bonfire dev --app examples/clinic/dist
@@ -35,9 +35,14 @@ generate: setup
 bench: setup
 	$(BIN)/python -m bench
 
-# The engine over as many schedules as one likes: make soak SEEDS=100000
-SEEDS ?= 20000
+# The whole product while everything around it fails: make soak MINUTES=30 SEED=7
+MINUTES ?= 10
 soak: setup
+	PYTHONPATH=tests $(BIN)/python -m soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
+# The engine alone over as many schedules as one likes: make soak-engine SEEDS=100000
+SEEDS ?= 20000
+soak-engine: setup
 	$(BIN)/python tests/engine/soak.py --seeds $(SEEDS)
 
 clean:

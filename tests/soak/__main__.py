@@ -9,14 +9,12 @@ import asyncio
 import secrets
 import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import uvloop
 
+from soak.attempt import attempt, own_folder
 from soak.postgres import SoakPostgres
 from soak.report import describe, summary
 from soak.run import Outcome, prepare, run
@@ -51,7 +49,7 @@ async def _series(arguments: argparse.Namespace, seed: int) -> int:
     total = Outcome([])
     failed: Script | None = None
     fleet = arguments.nodes.split(",") if arguments.nodes else None
-    with _folder() as folder:
+    with own_folder() as folder:
         postgres = SoakPostgres(folder)
         blocked = await asyncio.to_thread(postgres.create, small_disk=True)
         try:
@@ -86,22 +84,6 @@ async def _series(arguments: argparse.Namespace, seed: int) -> int:
     return 1
 
 
-def attempt(script: Script) -> Outcome:
-    """One run on a fresh database."""
-
-    async def alone(folder: Path) -> Outcome:
-        postgres = SoakPostgres(folder)
-        await asyncio.to_thread(postgres.create, small_disk=any(each.kind == "fill disk" for each in script.faults))
-        try:
-            await prepare(postgres)
-            return await run(script, postgres, folder)
-        finally:
-            await asyncio.to_thread(postgres.stop)
-
-    with _folder() as folder:
-        return uvloop.run(alone(folder))
-
-
 def _add(total: Outcome, outcome: Outcome) -> None:
     total.violations += outcome.violations
     total.counts += outcome.counts
@@ -115,17 +97,6 @@ def _keep_logs(folder: Path, target: Path) -> None:
     for log in (*folder.glob("*.log"), *folder.glob("postgres-*/postgres.log")):
         shutil.copy(log, target / log.name)
     print(f"the logs are in {target}", flush=True)
-
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="soak-"))
-    # Under root, Postgres runs as another account, which must get through.
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 if __name__ == "__main__":

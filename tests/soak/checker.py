@@ -49,6 +49,7 @@ def check(
         found += _check_claims(connection, history, stale_after + slack)
     found += _check_reconnects(journal.connections)
     for mutation in journal.mutations.values():
+        found += _check_refusals(mutation)
         found += _check_mutation(mutation, done.get((mutation.tenant, mutation.id), []), history)
     found += [Violation("-", each.kind, each.client, each.at, each.detail) for each in journal.complaints]
     found += _check_final(journal, history)
@@ -169,9 +170,16 @@ def _check_claims(connection: Connection, history: History, limit: float) -> Ite
                     connection.client,
                     until,
                     f"connection {connection.number} to node {connection.node} shows {key.query} {key.args} as live at "
-                    f"{format_position(claim.position)}, {age:.1f} s after a commit that changed it",
+                    f"{format_position(claim.position)}, {age:.1f} s after a commit that changed it; before that came "
+                    + _last_words(connection, until),
                 )
                 break
+
+
+def _last_words(connection: Connection, until: float) -> str:
+    """The last frames that moved a connection, with how long before `until` they came."""
+    last = [step for step in connection.steps if step.at <= until][-4:]
+    return "; ".join(f"{until - step.at:.2f} s: {step.how} at {format_position(step.position)}" for step in last)
 
 
 def _check_reconnects(connections: list[Connection]) -> Iterator[Violation]:
@@ -204,6 +212,13 @@ def _check_final(journal: Journal, history: History) -> Iterator[Violation]:
 
 
 # ---- what was answered ----------------------------------------------------------------------------------------------
+
+
+def _check_refusals(mutation: Mutation) -> Iterator[Violation]:
+    """Trouble around the server is no reason to refuse for good."""
+    for answer in mutation.answers:
+        if answer.code in ("internal", "bad_frame", "bad_arguments"):
+            yield Violation("-", "refused", mutation.id, answer.at, f"{answer.client} was told `{answer.code}`")
 
 
 def _check_mutation(mutation: Mutation, done: list[Done], history: History) -> Iterator[Violation]:

@@ -14,7 +14,14 @@ from soak.postgres import SoakPostgres
 from soak.proxy import Link
 from soak.script import Fault
 
-_TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
+_TROUBLE = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+    EOFError,
+)
 
 _A_BACKEND = """
 select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() order by pid

@@ -111,6 +111,7 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
             "resumed": sum(each.resumed for each in journal.connections),
             "conflated": sum(each.conflated for each in journal.connections),
             "mutations": len(journal.mutations),
+            **_refusals(journal),
             "mutations answered more than once": sum(len(each.answers) > 1 for each in journal.mutations.values()),
             "lag of the watching process, ms": round(1000 * lag.most),
             "node starts": sum(node.starts for node in nodes),
@@ -118,6 +119,12 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
         }
     )
     return outcome
+
+
+def _refusals(journal: Journal) -> Counter[str]:
+    return Counter(
+        f"refused: {answer.code}" for each in journal.mutations.values() for answer in each.answers if answer.code
+    )
 
 
 def _everybody(

@@ -11,7 +11,8 @@ import asyncpg
 
 from soak.population import BULK, KINDS, PATIENTS, TENANTS
 
-_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, EOFError)
+# asyncpg's InternalClientError is what a connection lost between two messages looks like.
+_LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, EOFError)
 
 _INSERT = """
 insert into task (id, resource) values ($1, jsonb_build_object(

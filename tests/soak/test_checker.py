@@ -175,6 +175,12 @@ def refuse_what_is_done(journal: Journal) -> None:
     journal.mutations[ID].answers[0] = Answer(40.2, "one", "refused", "wal", code="not_found", next="stop")
 
 
+def refuse_for_trouble(journal: Journal) -> None:
+    journal.mutations["m-2"] = Mutation(
+        "m-2", "default", 1, 39.0, [Answer(40.0, "one", "refused", "wal", code="internal", next="stop")]
+    )
+
+
 def complain(journal: Journal) -> None:
     journal.complaints.append(Complaint(20.0, "one", "disagreed", "a row is put behind the end"))
 
@@ -203,6 +209,7 @@ def end_without_life(journal: Journal) -> None:
         (answer_early, ("L5", "position too early")),
         (answer_twice, ("L6", "two answers")),
         (refuse_what_is_done, ("L6", "refused, yet done")),
+        (refuse_for_trouble, ("-", "refused")),
         (complain, ("-", "disagreed")),
         (end_without_all, ("L3", "lost")),
         (end_without_life, ("L4", "never live again")),
