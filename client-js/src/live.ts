@@ -20,7 +20,7 @@ import { Reads } from "./reads.ts";
 import { Received } from "./received.ts";
 import { type QueryResult, type Reading, settled } from "./result.ts";
 import { Screen, type Session } from "./screen.ts";
-import { type Host, MOST_BYTES, Socket, systemHost, type WebSocketConstructor } from "./socket.ts";
+import { type Host, MOST_BYTES, ownUrl, ownWebSocket, Socket, systemHost } from "./socket.ts";
 import { keyOf, Wanted } from "./wanted.ts";
 
 export class LiveClient implements Client {
@@ -360,20 +360,6 @@ const TOO_LARGE = new Refusal({
   field: "args",
   expected: `at most ${MOST_BYTES} bytes with all that goes with them`,
 });
-
-function ownUrl(): string {
-  if (typeof location === "undefined")
-    throw new TypeError('createClient needs `url` here, such as "wss://clinic.example/live"');
-  const url = new URL("/live", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  return url.href;
-}
-
-function ownWebSocket(): WebSocketConstructor {
-  if (typeof WebSocket === "undefined")
-    throw new TypeError("createClient needs `webSocket` here: that of the package `ws`");
-  return WebSocket;
-}
 
 function rethrow(error: unknown): never {
   throw error;

@@ -41,6 +41,21 @@ export const systemHost: Host = {
   },
 };
 
+/** The live socket of the page's own host. */
+export function ownUrl(): string {
+  if (typeof location === "undefined")
+    throw new TypeError('createClient needs `url` here, such as "wss://clinic.example/live"');
+  const url = new URL("/live", location.href);
+  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url.href;
+}
+
+export function ownWebSocket(): WebSocketConstructor {
+  if (typeof WebSocket === "undefined")
+    throw new TypeError("createClient needs `webSocket` here: that of the package `ws`");
+  return WebSocket;
+}
+
 export class Socket {
   readonly #WebSocket: WebSocketConstructor;
   readonly #host: Host;
