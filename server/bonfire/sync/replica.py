@@ -23,15 +23,13 @@ ATTEMPTS = 10
 
 _REPLAYED = "select coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint"
 
-# What may show that the replay is in the middle of no record is looked at before where it is: each `offset 0` keeps the
-# planner from looking later. All of it is looked at after the snapshot was taken, as all of a statement is.
+# What may show that the replay is in the middle of no record is looked at before where it is (`offset 0` keeps the
+# planner from looking later), and all of it after the snapshot was taken, as all of a statement is.
 _LOOK = """
 select
   standby,
   replayed,
-  not standby or paused or replayed = received or exists (
-    select from pg_stat_activity where backend_type = 'startup' and wait_event = 'RecoveryApplyDelay'
-  ) and replayed = (pg_last_wal_replay_lsn() - '0/0')::bigint as idle,
+  paused or replayed = received as idle,
   pg_current_snapshot()::text as snapshot,
   case when not standby then (pg_current_wal_insert_lsn() - '0/0')::bigint end as bound
 from (
@@ -45,6 +43,17 @@ from (
   ) as earlier
   offset 0
 ) as look
+"""
+
+
+# Whether the replay waits for a delay to pass, as with recovery_min_apply_delay; where it is, looked at later. To be asked
+# by a role that may see what others do: to another one nobody waits.
+_DELAYED = """
+select (pg_last_wal_replay_lsn() - '0/0')::bigint as replayed
+from (
+  select from pg_stat_activity where backend_type = 'startup' and wait_event = 'RecoveryApplyDelay'
+  offset 0
+) as waiting
 """
 
 
@@ -92,9 +101,10 @@ class ReplicaReader(Reader):
             # The transaction has no snapshot before its first query.
             async with self._database.owner() as beside:
                 before = await beside.fetchval(_REPLAYED)
-            look = await conn.fetchrow(_LOOK)
+                look = await conn.fetchrow(_LOOK)
+                idle = look["idle"] or await beside.fetchval(_DELAYED) == look["replayed"]
             answers = [await self._answer(conn, plan, rows, guarded) for plan, rows in wanted]
         if not look["standby"]:
             return Snapshot(Visibility.parse(look["snapshot"]), look["bound"], answers)
-        cut = await self._stream.cut(Look(before, look["replayed"], look["idle"]))
+        cut = await self._stream.cut(Look(before, look["replayed"], idle))
         return None if cut is None else Snapshot(cut, cut.position, answers)
