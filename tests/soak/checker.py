@@ -8,8 +8,11 @@ from itertools import pairwise
 
 from bonfire_protocol.values import format_position
 from soak.history import History
-from soak.journal import Answer, Connection, Journal, Mutation, Step
+from soak.journal import Answer, Claim, Connection, Journal, Mutation, Step
 from soak.rows import Key, Result, id_of
+
+BLINK = 0.3
+"""Seconds for which old data may be shown as live: a word that was true when it left comes a moment before the next."""
 
 
 @dataclass(frozen=True)
@@ -144,10 +147,11 @@ def _difference(shown: Result, right: Result) -> str:
 
 
 def _check_claims(connection: Connection, history: History, limit: float) -> Iterator[Violation]:
-    """L4: data shown as live lack no commit that is older than the limit."""
+    """L4: data shown as live lack no commit that is older than the limit, but for a blink."""
     held: set[Key] = set()
     steps = iter(connection.steps)
     pending = next(steps, None)
+    since: float | None = None
     for claim, following in pairwise(connection.claims):
         while pending is not None and pending.at <= claim.at:
             for key, result in pending.changed.items():
@@ -156,24 +160,31 @@ def _check_claims(connection: Connection, history: History, limit: float) -> Ite
                 else:
                     held.add(key)
             pending = next(steps, None)
-        if not claim.live or claim.at >= connection.slowed_at:
-            continue
-        number = history.number(connection.source, claim.position)
         until = min(following.at, connection.slowed_at)
-        for key in held:
-            missing = history.versions[key].next_change(number)
-            if missing is not None and until - history.commits[missing].at > limit:
-                age = until - history.commits[missing].at
-                yield Violation(
-                    "L4",
-                    "stale posing as live",
-                    connection.client,
-                    until,
-                    f"connection {connection.number} to node {connection.node} shows {key.query} {key.args} as live at "
-                    f"{format_position(claim.position)}, {age:.1f} s after a commit that changed it; before that came "
-                    + _last_words(connection, until),
-                )
-                break
+        missing = _oldest_missing(claim, held, connection, history) if claim.live and claim.at < until else None
+        if missing is None or missing[0] + limit >= until:
+            since = None
+            continue
+        at, key = missing
+        since = max(claim.at, at + limit) if since is None else since
+        if until - since > BLINK:
+            yield Violation(
+                "L4",
+                "stale posing as live",
+                connection.client,
+                until,
+                f"connection {connection.number} to node {connection.node} shows {key.query} {key.args} as live at "
+                f"{format_position(claim.position)}, {until - at:.1f} s after a commit that changed it; before that "
+                f"came {_last_words(connection, until)}",
+            )
+            return
+
+
+def _oldest_missing(claim: Claim, held: set[Key], connection: Connection, history: History) -> tuple[float, Key] | None:
+    """The oldest commit that what is held lacks at the claim's position: its time, and what it changed."""
+    number = history.number(connection.source, claim.position)
+    missing = [(key, history.versions[key].next_change(number)) for key in held]
+    return min(((history.commits[commit].at, key) for key, commit in missing if commit is not None), default=None)
 
 
 def _last_words(connection: Connection, until: float) -> str:

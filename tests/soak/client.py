@@ -331,7 +331,8 @@ class Client:
             if waiting is not None and not waiting.done():
                 waiting.set_result(frame)
         elif frame.id in self._holding.keys:
-            if frame.next == "stop":
+            if frame.next == "stop" and frame.code != "not_found":
+                # Not found is what an impatient client gets that lets go of the same thing twice.
                 self._complain("refused", f"a subscription: {frame.code} {frame.message}")
             self._beside_do(self._subscribe_later(frame.id))
 

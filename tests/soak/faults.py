@@ -3,12 +3,18 @@
 import asyncio
 import contextlib
 from collections import Counter
+from collections.abc import Sequence
 from random import Random
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
 from typing import assert_never
 
 import asyncpg
 
+from bonfire.store.model import ModelError, ReadModel
+from bonfire.store.pool import Database
+from bonfire.store.readmodels import install
+from bonfire_protocol.faults import Fault as Refusal
+from soak.clinic import clinic
 from soak.node import Node
 from soak.postgres import SoakPostgres
 from soak.proxy import Link
@@ -34,12 +40,13 @@ _FILL_WAL = "select pg_logical_emit_message(false, 'soak', repeat('x', 1000000))
 class Faults:
     """Carries faults out. `counts`: how often each was; `blocked`: which could not be made here, and why."""
 
-    def __init__(self, postgres: SoakPostgres, nodes: list[Node], random: Random) -> None:
+    def __init__(self, postgres: SoakPostgres, nodes: list[Node], random: Random, models: Sequence[ReadModel]) -> None:
         self.counts: Counter[str] = Counter()
         self.blocked: dict[str, str] = {}
         self._postgres = postgres
         self._nodes = nodes
         self._random = random
+        self._models = models
         # Only one of these at a time touches Postgres as a whole.
         self._whole = asyncio.Lock()
 
@@ -112,6 +119,12 @@ class Faults:
                 await self._drain(fault)
             case "hold locks":
                 await self._hold_locks(fault)
+            case "rebuild model":
+                await self._rebuild(fault)
+            case "lose database":
+                # The network is gone and has told nobody: what was connected stays so, and hears nothing any more.
+                for link in node.back.links:
+                    link.change(swallowing=True)
             case "lag replication" | "stall database" | "cut database":
                 await self._trouble_database(node, fault)
             case "cut sockets" | "stall sockets" | "swallow sockets" | "drip sockets":
@@ -197,6 +210,18 @@ class Faults:
         finally:
             conn.terminate()
 
+    async def _rebuild(self, fault: Fault) -> None:
+        """A deploy builds a read model anew under everybody's eyes."""
+        model = clinic.models[fault.target % len(clinic.models)].name
+        database = await Database.connect(self._postgres.url)
+        try:
+            async with asyncio.timeout(20), database.owner() as conn:
+                await install(conn, self._models, rebuild=[model])
+        except (Refusal, ModelError) as error:
+            raise TimeoutError from error
+        finally:
+            await database.close()
+
     async def _trouble_database(self, node: Node, fault: Fault) -> None:
         links = [link for link in node.back.links if link.replication or fault.kind != "lag replication"]
         for link in links:
@@ -223,7 +248,7 @@ class Faults:
                 case "swallow sockets":
                     link.change(swallowing=True)
                 case _:
-                    link.change(drip=1 + fault.target % 400)
-        await asyncio.sleep(2 * fault.seconds)
+                    link.change(drip=1 + fault.target % 300)
+        await asyncio.sleep(4 * fault.seconds)
         for link in links:
             link.change(stalled=False, drip=0)

@@ -36,4 +36,7 @@ def some_keys(random: Random, tenant: str, count: int) -> list[Key]:
     wanted = random.sample(near, min(count, len(near)))
     if random.random() < 0.4:
         wanted.append(random.choice(keys_of(tenant)))
+    if random.random() < 0.3:
+        # A busy list in a large window: what comes is much, and a slow reader feels it.
+        wanted.append(Key(tenant, "slips.list", args_text({"patientId": BULK, "limit": 300})))
     return wanted

@@ -8,7 +8,11 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-_CHUNK = 64 * 1024
+_CHUNK = 16 * 1024
+_WINDOW = 32 * 1024
+"""What the kernel may hold of a server's bytes: little, so that the server feels a reader that does not read."""
+_LATE = 4096
+"""How many chunks may be on their way where they are late."""
 
 
 @dataclass(eq=False)
@@ -76,7 +80,7 @@ class Proxy:
 
     async def start(self) -> int:
         """The port."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=4 * _CHUNK)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=_CHUNK)
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
@@ -115,9 +119,9 @@ class Proxy:
                 case None:
                     return
                 case str(path):
-                    server_reader, server_writer = await asyncio.open_unix_connection(path, limit=4 * _CHUNK)
+                    server_reader, server_writer = await asyncio.open_unix_connection(path, limit=_CHUNK)
                 case port:
-                    server_reader, server_writer = await asyncio.open_connection("127.0.0.1", port, limit=4 * _CHUNK)
+                    server_reader, server_writer = await asyncio.open_connection(sock=await _reach(port), limit=_CHUNK)
             link._writers.append(server_writer)
             ways = [
                 asyncio.ensure_future(_up(link, reader, server_writer)),
@@ -142,6 +146,18 @@ class Proxy:
                 one.transport.abort()
 
 
+async def _reach(port: int) -> socket.socket:
+    made = socket.socket()
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW)
+        await asyncio.get_running_loop().sock_connect(made, ("127.0.0.1", port))
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
 async def _up(link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     first = True
     with contextlib.suppress(OSError):
@@ -158,16 +174,17 @@ async def _up(link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWr
 async def _down(link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     loop = asyncio.get_running_loop()
     queue: deque[tuple[float, bytes]] = deque()
-    filled = asyncio.Event()
+    filled, taken = asyncio.Event(), asyncio.Event()
 
     async def read() -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 queue.append((loop.time(), data))
                 filled.set()
-                # A long queue is a reader that lags: then this end stops taking, as a full network does.
-                while len(queue) > 64:
-                    await asyncio.sleep(0.005)
+                # Where nobody takes, this end stops taking too, as a full network does.
+                while len(queue) > (_LATE if link.down_delay else 1):
+                    taken.clear()
+                    await taken.wait()
         queue.append((loop.time(), b""))
         filled.set()
 
@@ -179,6 +196,7 @@ async def _down(link: Link, reader: asyncio.StreamReader, writer: asyncio.Stream
                     filled.clear()
                     await filled.wait()
                 arrived, data = queue.popleft()
+                taken.set()
                 while (wait := arrived + link.down_delay - loop.time()) > 0:
                     await asyncio.sleep(min(wait, 0.05))
                 await link.wait()

@@ -77,7 +77,7 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
     nodes = [Node(number, source, postgres.socket, folder, jumps=jumps) for number, source in enumerate(script.nodes)]
     await asyncio.gather(*(node.start() for node in nodes))
     clients, writers = _everybody(script, postgres, nodes, journal)
-    faults = Faults(postgres, nodes, Random(script.seed))
+    faults = Faults(postgres, nodes, Random(script.seed), _registry().models)
     lag = Lag()
     watching = asyncio.create_task(lag.watch())
     running = [asyncio.create_task(client.run()) for client in clients]

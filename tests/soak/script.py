@@ -30,6 +30,8 @@ FaultKind = Literal[
     "stall sockets",
     "swallow sockets",
     "drip sockets",
+    "rebuild model",
+    "lose database",
 ]
 
 WEIGHTS: dict[FaultKind, int] = {
@@ -52,7 +54,9 @@ WEIGHTS: dict[FaultKind, int] = {
     "cut sockets": 5,
     "stall sockets": 3,
     "swallow sockets": 3,
-    "drip sockets": 3,
+    "drip sockets": 4,
+    "rebuild model": 1,
+    "lose database": 1,
 }
 
 
@@ -111,7 +115,7 @@ def compose(
         *(Writer(random.getrandbits(32), "socket", random.uniform(0.05, 0.3)) for _ in range(random.randint(3, 5))),
         *(Writer(random.getrandbits(32), "twin", random.uniform(0.1, 0.4)) for _ in range(2)),
         *(Writer(random.getrandbits(32), "sql", random.uniform(0.04, 0.2)) for _ in range(random.randint(2, 4))),
-        Writer(random.getrandbits(32), "bulk", random.uniform(2, 5)),
+        Writer(random.getrandbits(32), "bulk", random.uniform(0.7, 3)),
     ]
     watching = [
         Reader(

@@ -175,11 +175,15 @@ class SqlWriter:
 
     async def _many(self, conn: asyncpg.Connection) -> None:
         random = self._random
-        match random.randrange(4):
-            case 0 | 1:
-                await conn.execute(_BULK, f"{self._next()}-", BULK, random.choice([50, 700, 3000]))
-            case 2:
+        match random.randrange(9):
+            case 0 | 1 | 2 | 3:
+                await conn.execute(
+                    _BULK, f"{self._next()}-", BULK, random.choice([50, 50, 700, 700, 3000, 3000, 20_000])
+                )
+            case 4 | 5:
                 await conn.execute(_BULK_RANK, BULK)
+            case 6 if random.random() < 0.3:
+                await conn.execute("truncate task")
             case _:
                 # A merge and its undoing: a board moves to another one and is gone from there.
                 await conn.execute(_MOVE, BULK, random.choice(PATIENTS), 30)
