@@ -14,6 +14,7 @@ alone waits in `pending`, not spelled yet, until it has read on.
 
 import asyncio
 import logging
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,8 @@ from dataclasses import dataclass
 from socket import socket
 
 from bonfire.engine.frames import SharedFrame
+from bonfire.telemetry.metrics import Histogram, Traffic
+from bonfire.telemetry.tracing import FanOut
 from bonfire_protocol.codec import Format
 
 log = logging.getLogger("bonfire.fanout")
@@ -104,6 +107,7 @@ class Wire:
             if framed is None:
                 self.abort()
                 return
+            self._flusher.sent.bytes += len(framed)
             self.send(framed)
         if self.pending:
             self._flusher.clogged.add(self)
@@ -208,24 +212,50 @@ class Flusher:
     audience. Then nothing is kept for each connection, and nothing joined for each of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        """`now`: seconds since 1970, as the database counts them."""
+        self.sent = Traffic()
+        self.commit_to_send = Histogram()
+        """From a commit, by the database's clock, to when its bytes have been handed to all sockets."""
         self.clogged: set[Wire] = set()
         """Those for which parts of a transition wait."""
         self.behind: set[Wire] = set()
         """Those whose transports hold bytes."""
+        self._now = now
         self._batches: list[tuple[bytes, Way]] = []
+        self._commits: list[tuple[float, FanOut | None]] = []
 
     def queue(self, framed: bytes, way: Way) -> None:
         """These bytes to each of these, after all that was queued before."""
         if not self._batches:
             asyncio.get_running_loop().call_soon(self.flush)
         self._batches.append((framed, way))
+        self.sent.bytes += len(framed) * len(way.wires)
+
+    def note_commit(self, at: float, fan_out: FanOut | None) -> None:
+        """What was queued last is of a commit of that time (seconds since 1970); `fan_out` ends when all of it has been
+        handed over."""
+        self._commits.append((at, fan_out))
+        if not self._batches:
+            self._measure()
 
     def flush(self) -> None:
         """Write what is queued now."""
         batches, self._batches = self._batches, []
-        if not batches:
-            return
+        if batches:
+            self._write(batches)
+        if self._commits:
+            self._measure()
+
+    def _measure(self) -> None:
+        commits, self._commits = self._commits, []
+        now = self._now()
+        for at, fan_out in commits:
+            self.commit_to_send.observe(now - at)
+            if fan_out is not None:
+                fan_out.end()
+
+    def _write(self, batches: list[tuple[bytes, Way]]) -> None:
         first = batches[0][1]
         if len(first.wires) > 1 and all(way is first for _, way in batches):
             framed = batches[0][0] if len(batches) == 1 else b"".join([framed for framed, _ in batches])

@@ -20,6 +20,8 @@ from bonfire.engine.session import Session
 from bonfire.sync.fanout import Flusher, Wire, spelled, ways
 from bonfire.sync.positions import Positions
 from bonfire.sync.reader import Reader
+from bonfire.telemetry.metrics import WORK_SECONDS, Histogram
+from bonfire.telemetry.tracing import FanOut, Tracing
 from bonfire_protocol.faults import Fault, FaultCode
 
 log = logging.getLogger("bonfire.hub")
@@ -60,7 +62,7 @@ class Peer(Protocol):
 class Hub:
     """One node's live side. `heartbeat`: seconds between watermarks to clients. `check_every`: seconds between two
     checks of a live query against its source; 0 for none. `wake_lanes` is called when a commit wrote one of
-    `lane_sources`."""
+    `lane_sources`. `tracing`: where it is told what became of the commits of mutations."""
 
     def __init__(
         self,
@@ -71,6 +73,7 @@ class Hub:
         check_every: float,
         wake_lanes: Callable[[], None],
         lane_sources: Collection[str],
+        tracing: Tracing | None = None,
     ) -> None:
         self.engine = LiveEngine(0)
         self.flusher = Flusher()
@@ -79,11 +82,14 @@ class Hub:
         self.commits = 0
         self.gaps = 0
         self.cut_off = 0
+        self.read_seconds = Histogram(WORK_SECONDS)
+        self._tracing = tracing
         self._heartbeat = heartbeat
         self._check_every = check_every
         self._wake_lanes = wake_lanes
         self._lane_sources = lane_sources
         self._heard = False
+        self._heard_at = 0.0
         self._failing: set[str] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self._beats: list[asyncio.Task[None]] = []
@@ -94,6 +100,7 @@ class Hub:
     async def start(self) -> None:
         """Go live: from here on every commit is seen. Raises what the change source raises."""
         position = await self.source.start(self)
+        self._heard_at = asyncio.get_running_loop().time()
         self.engine.watermark(position)
         self._beats = [
             asyncio.create_task(self._every(self._heartbeat, "heartbeat", self._beat)),
@@ -101,6 +108,16 @@ class Hub:
         ]
         if self._check_every:
             self._beats.append(asyncio.create_task(self._every(self._check_every, "self-check", self._check)))
+
+    @property
+    def reads(self) -> int:
+        """How many reads are under way."""
+        return len(self._reads)
+
+    @property
+    def watermark_age(self) -> float:
+        """Seconds since the stream last said that it keeps up with the database: how old what is shown may be."""
+        return asyncio.get_running_loop().time() - self._heard_at
 
     @property
     def failing(self) -> list[str]:
@@ -117,14 +134,27 @@ class Hub:
 
     def commit(self, commit: Commit) -> None:
         self.commits += 1
+        fan_out: FanOut | None = None
         for message in commit.messages:
             if message.mutation is not None and message.tenant is not None:
+                if self._tracing is not None:
+                    fan_out = self._tracing.fan_out(
+                        message.tenant, message.mutation, position=commit.position, xid=commit.xid
+                    )
                 # Its answer must go out before its transition: see `Connection.committed`.
                 author = self._mutations.get((message.tenant, message.mutation))
                 if author is not None:
                     author.committed(message.mutation, commit.position)
+        sent = self.flusher.sent
+        frames, size = sent.frames, sent.bytes
         self.engine.commit(commit)
         self.pump()
+        if fan_out is not None:
+            fan_out.queued(sent.frames - frames, sent.bytes - size)
+        if sent.bytes != size:
+            self.flusher.note_commit(commit.at, fan_out)
+        elif fan_out is not None:
+            fan_out.end()
         self._positions.note(commit.xid, commit.position)
         for message in commit.messages:
             if message.index is not None and message.tenant is not None:
@@ -136,7 +166,7 @@ class Hub:
             self._wake_lanes()
 
     def watermark(self, position: int) -> None:
-        self._heard = True
+        self._hear()
         self.engine.watermark(position)
         self._advance.set()
         self.pump()
@@ -153,13 +183,17 @@ class Hub:
         self.pump()
 
     def up(self, position: int) -> None:
-        self._heard = True
+        self._hear()
         log.info("the change stream is live")
         if position < self.engine.position:
             self._start_over(position)
         self.engine.up(position)
         self._advance.set()
         self.pump()
+
+    def _hear(self) -> None:
+        self._heard = True
+        self._heard_at = asyncio.get_running_loop().time()
 
     def _start_over(self, position: int) -> None:
         """The database has gone back in its own order, as it does when one takes its place that lacks its last commits.
@@ -192,6 +226,7 @@ class Hub:
 
     def _send(self, outgoing: Outgoing) -> None:
         audience = outgoing.audience
+        self.flusher.sent.frames += len(outgoing.frames) * len(audience.sessions)
         if len(audience.sessions) == 1:
             _peer(audience.sessions[0]).wire.give(outgoing.frames)
             return
@@ -212,6 +247,8 @@ class Hub:
 
     async def _read(self, read: Read) -> None:
         engine = self.engine
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         try:
             async with asyncio.timeout(READ_TIMEOUT):
                 snapshot = await self.reader.read(read)
@@ -224,6 +261,7 @@ class Hub:
             await asyncio.sleep(random.uniform(0.05, 0.5))
             engine.postponed(read.ticket)
         else:
+            self.read_seconds.observe(clock() - begun)
             engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
 
     def _read_done(self, task: asyncio.Task[None]) -> None:
