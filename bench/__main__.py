@@ -1,4 +1,7 @@
-"""`make bench`, or `python -m bench [NAME ...]`: measure, print the table, keep the JSON. `python -m bench plot FILE`: draw."""
+"""`make bench`, or `python -m bench [NAME ...]`: measure, print the table, keep the JSON.
+
+`python -m bench plot FILE` draws what is in such a JSON.
+"""
 
 import argparse
 import sys

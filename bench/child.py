@@ -16,6 +16,9 @@ from typing import Any, Self
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
+# Where `python -m bench...` is found.
+_ROOT = Path(__file__).parent.parent
+
 # An answer may be long: the arrivals of a whole run.
 _LONGEST_LINE = 256 * 1024 * 1024
 
@@ -42,6 +45,7 @@ class Child:
         """Start any program that answers questions, and wait until it says hello."""
         process = await asyncio.create_subprocess_exec(
             *command,
+            cwd=_ROOT,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LONGEST_LINE,

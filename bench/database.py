@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -23,12 +24,12 @@ _numbers = itertools.count(1)
 @asynccontextmanager
 async def benchmark_cluster() -> AsyncIterator[str]:
     """The URL of a Postgres of the benchmark's own."""
-    folder = Path(tempfile.mkdtemp(prefix="bonfire-bench-"))
+    folder = tempfile.mkdtemp(prefix="bonfire-bench-")
     # Under root, Postgres runs as another account, which must get through.
-    folder.chmod(0o711)
+    os.chmod(folder, 0o711)
     postgres = EmbeddedPostgres()
     try:
-        yield await asyncio.to_thread(postgres.start, folder)
+        yield await asyncio.to_thread(postgres.start, Path(folder))
     finally:
         await asyncio.to_thread(postgres.stop)
         shutil.rmtree(folder, ignore_errors=True)

@@ -6,8 +6,8 @@ alone, with the very bytes that bonfire sent. Loads and writers are other proces
 
 - `paced`: events at a steady rate that all can hold. The floor sends when a commit has been made that nobody listens
   to, so that Postgres and the writer are as busy beside it as beside a server.
-- `flat out`: commits as fast as one writer makes them, sends as fast as the loop goes. Postgres and the writer share the
-  machine with a server then, but not with the floor.
+- `flat out`: commits as fast as one writer makes them, sends as fast as the loop goes. Postgres and the writer share
+  the machine with a server then, but not with the floor.
 """
 
 import asyncio
@@ -102,7 +102,9 @@ async def run(cluster: str, rounds: int, cases: tuple[Case, ...] = CASES) -> lis
 
 
 async def deliver(server: Running, row_bytes: int, events: int, every: float, timeout: float = 60.0) -> int:
-    """`events` writes, one `every` seconds at most; ends when all subscribers have the last, with the rows that came."""
+    """`events` writes, one `every` seconds at most; ends when all subscribers have the last.
+
+    Returns how many rows came."""
     text = filling(row_bytes)
     before = (await server.load.ask("wait", timeout=0))["rows"]
     await server.load.ask("expect", last=server.written + events)

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import sys
 import time
-from functools import partial
 from typing import Any
 
 import uvloop
@@ -40,10 +39,13 @@ class Load:
         return {"seconds": time.perf_counter() - start, "least": min(rows, default=0), "most": max(rows, default=0)}
 
     async def _connect(self, number: int, each: int, keys: int) -> int:
-        make = partial(Plain, self.counter, first=number == 0)
-        if self._dialect is not None:
-            make = partial(Live, self.counter, self._dialect, _keys(number, each, keys), first=number == 0)
-        _, made = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", self._port)
+        first = number == 0
+        made: Plain
+        if self._dialect is None:
+            made = Plain(self.counter, first=first)
+        else:
+            made = Live(self.counter, self._dialect, _keys(number, each, keys), first=first)
+        await asyncio.get_running_loop().create_connection(lambda: made, "127.0.0.1", self._port)
         self._connections.append(made)
         return await asyncio.wait_for(made.up, 60) if isinstance(made, Live) else 0
 

@@ -5,7 +5,6 @@
 - What a write costs the server that holds ten thousand live queries, beside one that holds ten: it should not matter.
 """
 
-import asyncio
 import random
 from dataclasses import dataclass
 from statistics import median
@@ -38,9 +37,8 @@ class Size:
     seconds: float = 3.0
     writers: int = 16
     few: int = 10
-    cost_writes: int = 600
-    cost_rate: float = 200
-    idle_seconds: float = 2.0
+    cost_writes: int = 1200
+    cost_rate: float = 400
     row_bytes: int = 300
 
     @property
@@ -48,7 +46,7 @@ class Size:
         return self.sockets * self.each
 
 
-QUICK = Size(sockets=10, each=2, rates=(50, 100), seconds=0.2, writers=2, few=2, cost_writes=20, idle_seconds=0.1)
+QUICK = Size(sockets=10, each=2, rates=(50, 100), seconds=0.2, writers=2, few=2, cost_writes=20)
 
 
 async def run(cluster: str, rounds: int, size: Size = Size()) -> list[Line]:
@@ -70,6 +68,9 @@ async def _rates(cluster: str, rounds: int, size: Size) -> list[Line]:
                 async with writers(server, size.writers) as writing:
                     for rate in size.rates:
                         run = await _at_rate(writing, rate, size, chance)
+                        if not is_held(run, size.seconds):
+                            # Once more: the machine may have had other things to do.
+                            run = await _at_rate(writing, rate, size, chance)
                         slowest.setdefault(rate, {}).setdefault(server.name, []).append(run.at(0.99))
                         if not is_held(run, size.seconds):
                             break
@@ -120,15 +121,11 @@ async def _cost(cluster: str, rounds: int, size: Size) -> list[Line]:
 
 
 async def _write_cost(server: Running, size: Size) -> float:
-    """Microseconds of the server's CPU for each write, less what it uses when nothing is written."""
-    start = await server.server.cpu()
-    await asyncio.sleep(size.idle_seconds)
-    idle = (await server.server.cpu() - start) / size.idle_seconds
+    """Microseconds of the server's CPU for each write. Its heartbeats to all sockets are in it."""
     keys = [f"p{number % size.few}" for number in range(size.cost_writes)]
     start = await server.server.cpu()
     async with writers(server, 1) as writing:
         run = await writing.run(keys, size.cost_rate, filling(size.row_bytes), holders=1, apart=False)
-    used = await server.server.cpu() - start
     if not run.complete:
         raise RuntimeError(f"{run.due} rows were due, {len(run.taken)} came")
-    return (used - idle * run.seconds) / size.cost_writes * 1e6
+    return (await server.server.cpu() - start) / size.cost_writes * 1e6

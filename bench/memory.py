@@ -21,7 +21,7 @@ _LEAST = 0.01
 
 @dataclass(frozen=True)
 class Size:
-    """`shared` live queries that each connection subscribes to; then `distinct` for each of some of them, `rows` long."""
+    """Each connection subscribes to `shared` live queries, then to `distinct` of its own, each `rows` long."""
 
     connections: int = 2000
     shared: int = 10

@@ -15,8 +15,10 @@ from bonfire.config import Settings
 async def main(url: str) -> None:
     raise_file_limit()
     registry = bench_registry()
+    # Indexes are made after the write, by workers that may be processes of their own: they are not what is measured.
+    settings = Settings(agent_context="off")
     listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    async with start_node(Settings(), url=url, registry=registry, development=True, app_folder=None) as node:
+    async with start_node(settings, url=url, registry=registry, development=True, app_folder=None) as node:
         server = Server(node, host="127.0.0.1", port=0, on_ready=listening.set_result)
         serving = asyncio.create_task(server.serve())
         port = int((await listening).rsplit(":", 1)[1])

@@ -54,7 +54,7 @@ def lines_beside(
 ) -> list[Line]:
     """A line for each server beside bonfire. `figures`: each one's, round by round, "bonfire" among them; `targets`:
     the ratio to reach beside those who are named."""
-    lines = []
+    lines: list[Line] = []
     for name, theirs in figures.items():
         if name != "bonfire":
             compared = compare(figures["bonfire"], theirs, better=better)

@@ -36,7 +36,7 @@ values ($3::text || '-' || ($1::int % {RECORDS_EACH}),
                            'number', $1::int, 'stamp', lpad($1::int::text, 9, '0'), 'filling', $2::text))
 on conflict (tenant, id) do update set resource = excluded.resource
 """
-"""Bonfire's write: a record of patient $3 with number $1 and filling $2; history, read model and message by triggers."""
+"""Bonfire's write: a record of patient $3 with number $1 and filling $2. Triggers do all the rest."""
 
 RIVAL_WRITE = f"""
 insert into note (stamp, id, patient, number, text)

@@ -45,8 +45,8 @@ class Writers:
         self._connections = connections
 
     async def run(self, keys: Sequence[str], rate: float, text: str, *, holders: int, apart: bool) -> Run:
-        """One write for each of `keys`, `rate` a second; each is held by `holders` clients. `apart`: COMMIT is a statement
-        of its own, and the time is taken when that is sent; else when the write is."""
+        """One write for each of `keys`, `rate` a second; each is held by `holders` clients. `apart`: COMMIT is a
+        statement of its own, and the time is taken when that is sent; else when the write is."""
         server = self._server
         first = server.written + 1
         server.written += len(keys)
