@@ -1,6 +1,7 @@
 """One connection's own part: what it holds back for the answer of its own mutation, and for how long."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from bonfire.engine.live import LiveEngine
 from bonfire.sync.connection import Connection
 from bonfire.sync.endpoint import Limits
+from bonfire.sync.fanout import Flusher
+from bonfire.telemetry.metrics import Traffic
 from support.wires import Socket, wire_to
 
 
@@ -19,6 +22,7 @@ class Hub:
         self.engine = LiveEngine(100)
         self.pumps = 0
         self.cut_off = 0
+        self.flusher = Flusher()
 
     def pump(self) -> None:
         self.pumps += 1
@@ -30,6 +34,8 @@ class Node:
     def __init__(self) -> None:
         self.hub = Hub()
         self.connections: set[Any] = set()
+        self.received = Traffic()
+        self.refusals: Counter[str] = Counter()
 
 
 class Protocol:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from msgspec import Raw
 
-from bonfire.changes.source import Sink, SourceKind
+from bonfire.changes.source import Lag, Sink, SourceKind
 from bonfire.engine.commit import Commit, IndexProgress, Message, RowChange, ViewChange
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import Read, Wanted
@@ -37,6 +37,10 @@ class ScriptedSource:
     @property
     def stream(self) -> str:
         return "wal-1-1-1"
+
+    @property
+    def lag(self) -> Lag | None:
+        return Lag(0, 0.0)
 
     async def start(self, sink: Sink) -> int:
         self.sink = sink
@@ -441,3 +445,31 @@ async def test_a_commit_is_shown_at_once(made: tuple[Hub, ScriptedSource, Script
     rows = [RowChange("a", "r", None, Raw(b'{"id":"r","n":1}'))]
     hub.commit(Commit(200, 7, [Message("t", "V", [], [ViewChange("view", rows)])]))
     assert b'"patch"' in peer.received
+
+
+async def test_a_node_that_has_just_started_knows_of_nothing_before(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    peer = Listener()
+    session = hub.join(peer, "t", "all", since=99)
+    hub.engine.subscribe(session, "s", QueryIdentity("t", "q", b"{}", "all"), PLAN, resume=True)
+    hub.pump()
+    await settled(lambda: b"subscribed" in peer.received)
+    assert b"resumed" not in peer.received
+
+
+async def test_who_comes_while_the_stream_is_silent_is_told_so(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, _ = made
+    early, late = Listener(), Listener()
+    hub.join(early, "t", "all")
+    hub.pump()
+    assert b"stale" not in early.received
+    await asyncio.sleep(0.1)
+    hub.join(late, "t", "all")
+    hub.pump()
+    assert b"stale" in late.received
+    hub.watermark(150)
+    await settled(lambda: b"watermark" in late.received)

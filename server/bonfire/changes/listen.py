@@ -10,10 +10,11 @@ import asyncio
 import logging
 
 from bonfire.changes.decode import UnreadableMessage, decode_message
+from bonfire.changes.gathering import Gathering
 from bonfire.changes.housekeeping import keep_house
-from bonfire.changes.outbox import BATCH, OutboxCommit, OutboxConnection, Place
+from bonfire.changes.outbox import OutboxCommit, OutboxConnection, Place
 from bonfire.changes.side import Side
-from bonfire.changes.source import Sink, SourceKind, SourceUnavailable
+from bonfire.changes.source import Lag, Sink, SourceKind, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.engine.commit import Commit
 
@@ -30,6 +31,8 @@ class ListenSource:
         self._connection: OutboxConnection | None = None
         self._place = Place(0, 0)
         self._told = 0
+        self._newest = 0
+        self._level = timing.monotonic()
         self._stream = ""
         self._wake = asyncio.Event()
         self._watermark_due = False
@@ -42,6 +45,13 @@ class ListenSource:
     @property
     def stream(self) -> str:
         return self._stream
+
+    @property
+    def lag(self) -> Lag | None:
+        if self._connection is None:
+            return None
+        behind = self._newest - self._told
+        return Lag(behind, self._timing.monotonic() - self._level) if behind > 0 else Lag(0, 0.0)
 
     async def start(self, sink: Sink) -> int:
         connection = await self._open()
@@ -147,6 +157,7 @@ class ListenSource:
 
     async def _start_afresh(self, connection: OutboxConnection, sink: Sink) -> None:
         self._place, self._told = await connection.newest()
+        self._newest = self._told
         sink.gap("commits may have been missed: the outbox no longer holds them")
         sink.up(self._told)
 
@@ -157,12 +168,14 @@ class ListenSource:
             due, self._watermark_due = self._watermark_due, False
             # Asked for before the commits are read: what it covers is visible to that reading.
             watermark = await connection.watermark() if due else None
+            self._newest = max(self._newest, watermark or 0)
             if not await self._read_on(connection, sink):
                 await connection.switch_on()
                 await self._start_afresh(connection, sink)
             elif due:
                 # While a commit is under way there is no better position than the last commit's.
                 self._told = max(self._told, watermark or 0)
+                self._level = self._timing.monotonic()
                 sink.watermark(self._told)
 
     async def _read_on(self, connection: OutboxConnection, sink: Sink) -> bool:
@@ -172,19 +185,35 @@ class ListenSource:
             if not batch.whole:
                 return False
             for commit in batch.commits:
-                self._deliver(commit, sink)
-            if len(batch.commits) < BATCH:
+                if not await self._deliver(connection, commit, sink):
+                    return False
+            if not batch.more:
                 return True
 
-    def _deliver(self, commit: OutboxCommit, sink: Sink) -> None:
-        self._place = commit.place
-        self._told = max(self._told, commit.place.position)
+    async def _deliver(self, connection: OutboxConnection, commit: OutboxCommit, sink: Sink) -> bool:
+        """Deliver a commit; false when its messages are no longer there."""
+        place, gathering = commit.place, Gathering()
+
+        def take(message: str) -> None:
+            gathering.add(decode_message(message), len(message))
+
         try:
-            messages = [decode_message(message) for message in commit.messages]
+            for message in commit.messages:
+                take(message)
+            if commit.large and not await connection.messages_of(place, take):
+                return False
+            gathered = gathering.finish()
         except UnreadableMessage as error:
             _log.error("a commit can't be read, so all live data is read afresh: %s", error)
+            self._note(place)
             sink.gap(str(error))
             sink.up(self._told)
         else:
-            if messages:
-                sink.commit(Commit(commit.place.position, commit.place.xid, messages, commit.at))
+            self._note(place)
+            if gathered.messages or gathered.bulk:
+                sink.commit(Commit(place.position, place.xid, gathered.messages, commit.at, gathered.bulk))
+        return True
+
+    def _note(self, place: Place) -> None:
+        self._place = place
+        self._told = max(self._told, place.position)

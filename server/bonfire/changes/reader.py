@@ -13,7 +13,7 @@ from bonfire.changes.assembler import Advanced, Assembler, Unreadable
 from bonfire.changes.ends import Ends
 from bonfire.changes.housekeeping import keep_house
 from bonfire.changes.looks import Look, Looks
-from bonfire.changes.source import Sink, SourceUnavailable
+from bonfire.changes.source import Lag, Sink, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.changes.walsender import Walsender
 from bonfire.engine.commit import Commit
@@ -44,6 +44,7 @@ class Reader:
         self._target = walsender.position
         self._mark = walsender.position
         self._heard = timing.monotonic()
+        self._level = self._heard
         self._reply_owed = False
         self._asked = False
         self._ask_again = False
@@ -77,6 +78,12 @@ class Reader:
             self._ask()
         if self._pursuit is None or self._pursuit.done():
             self._pursuit = self._spawn(self._pursue())
+
+    @property
+    def lag(self) -> Lag:
+        """See `ChangeSource.lag`."""
+        behind = self._database - self._told
+        return Lag(behind, self._timing.monotonic() - self._level) if behind > 0 else Lag(0, 0.0)
 
     async def cut(self, look: Look) -> Cut | None:
         """See `ReplicationSource.cut`. Other than of a watermark, of this it is no matter how old it is."""
@@ -135,6 +142,8 @@ class Reader:
         if position > self._told and position >= self._database:
             self._told = position
             self._sink.watermark(position)
+        if self._told >= self._database:
+            self._level = self._heard
         if self._ask_again and not self._asked:
             self._ask_again = False
             if self._told < self._target:
@@ -173,6 +182,7 @@ class Reader:
             self._assembler.note_xid(progress.xid)
             self._database = progress.flushed
             if self._told >= progress.flushed:
+                self._level = self._timing.monotonic()
                 self._sink.watermark(self._told)
             else:
                 self.nudge(progress.flushed)

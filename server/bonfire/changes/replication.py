@@ -11,7 +11,7 @@ import logging
 from bonfire.changes.ends import Ends
 from bonfire.changes.looks import Look
 from bonfire.changes.reader import Reader
-from bonfire.changes.source import Sink, SourceKind, SourceUnavailable
+from bonfire.changes.source import Lag, Sink, SourceKind, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.changes.walsender import Walsender
 from bonfire.engine.visibility import Cut
@@ -38,6 +38,10 @@ class ReplicationSource:
     @property
     def stream(self) -> str:
         return self._stream
+
+    @property
+    def lag(self) -> Lag | None:
+        return None if self._reader is None else self._reader.lag
 
     async def probe(self) -> None:
         """Whether the WAL can be read here: try it, and leave nothing behind. SourceUnavailable says why it can't."""

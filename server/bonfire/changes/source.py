@@ -17,9 +17,19 @@ a node of one kind to a node of the other is given a snapshot, not the commits s
 
 from typing import Literal, Protocol, assert_never
 
+from msgspec import Struct
+
 from bonfire.engine.commit import Commit
 
 SourceKind = Literal["wal", "listen"]
+
+
+class Lag(Struct, frozen=True):
+    """How far a source is behind the database: `size` bytes of WAL, for `seconds`; both 0 while it keeps up. As it was
+    when the source last looked, a heartbeat ago at most."""
+
+    size: int
+    seconds: float
 
 
 class Sink(Protocol):
@@ -43,6 +53,11 @@ class ChangeSource(Protocol):
         """Which history of which database this source reads, and how: only positions of equal streams name commits
         that the other knows too. Empty before `start`; it may be another one after each `up`, and is then there
         before `up` is said."""
+        ...
+
+    @property
+    def lag(self) -> Lag | None:
+        """None while there is no stream, so that nobody knows."""
         ...
 
     async def start(self, sink: Sink) -> int:

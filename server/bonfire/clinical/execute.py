@@ -7,6 +7,7 @@ is called committed that is not.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -26,6 +27,7 @@ from bonfire.lane.queue import progress
 from bonfire.lane.retry import RetryPolicy, full_jitter
 from bonfire.store import mutations
 from bonfire.store.pool import Database
+from bonfire.telemetry.tracing import MutationTrace
 from bonfire_protocol.faults import Fault, FaultCode
 
 
@@ -68,6 +70,9 @@ class _Committing:
     begun = False
 
 
+_UNTRACED = nullcontext()
+
+
 async def mutate(
     database: Database,
     registry: Registry,
@@ -83,12 +88,14 @@ async def mutate(
     indexes: Mapping[str, str],
     retrying: Retrying | None = None,
     max_value_bytes: int = 1 << 20,
+    trace: MutationTrace | None = None,
 ) -> Outcome:
     """Runs `mutation` for `principal`, exactly once for `id`; answers only what has committed.
 
     `args` is JSON; `patient` and `version` are what the caller had on the screen. `clock` gives the time with its zone;
     `indexes` says of each index whether it is "off". A transaction that met another one or lost its connection
-    is run again, a few times; after a cut in the middle of the commit, that finds out what became of it.
+    is run again, a few times; after a cut in the middle of the commit, that finds out what became of it. `trace` is
+    told of each attempt.
 
     Faults: those of the function, all rolled back; bad_arguments, unknown_function, mutation_id_reused,
     version_conflict, wrong_patient; too_large for a result over `max_value_bytes`; internal when the function fails;
@@ -106,7 +113,10 @@ async def mutate(
         attempts += 1
         exhausted = retrying.policy.exhausted(attempts)
         try:
-            return await _attempt(database, registry, call, clock, new_id, indexes, max_value_bytes, committing)
+            with _UNTRACED if trace is None else trace.transaction(attempts):
+                return await _attempt(
+                    database, registry, call, clock, new_id, indexes, max_value_bytes, committing, trace
+                )
         except Fault as fault:
             if fault.code is not FaultCode.unavailable:
                 raise
@@ -143,6 +153,7 @@ async def _attempt(
     indexes: Mapping[str, str],
     max_value_bytes: int,
     committing: _Committing,
+    trace: MutationTrace | None,
 ) -> Outcome:
     async with database.transaction(call.principal.tenant) as conn:
         stored = await mutations.begin(conn, call.id, call.digest)
@@ -172,6 +183,8 @@ async def _attempt(
             )
         finished = await mutations.finish(conn, call.id, call.digest, value)
         committing.begun = True
+        if trace is not None:
+            trace.committing(finished.xid)
     states = {name: "pending" if name in finished.pending else "fresh" for name in indexes}
     return Outcome(finished.xid, value, finished.views, _with_off(states, indexes), replayed=False)
 

@@ -12,6 +12,7 @@ from typing import Literal, Self
 
 import asyncpg
 from asyncpg.transaction import Transaction, TransactionState
+from msgspec import Struct
 
 from bonfire.store.identifiers import quote_literal
 from bonfire_protocol.faults import Fault, FaultCode
@@ -117,6 +118,14 @@ async def _keep_session(connection: asyncpg.Connection) -> None:
     """In place of asyncpg's RESET ALL at each release: all that a transaction sets here is local to it."""
 
 
+class PoolUse(Struct, frozen=True):
+    """How many of a pool's connections are at work, how many wait for work, and how many it may have."""
+
+    busy: int
+    idle: int
+    most: int
+
+
 class Database:
     """A pool of connections. It outlives restarts of Postgres: connections that died are replaced when asked for."""
 
@@ -197,6 +206,12 @@ class Database:
             raise
         finally:
             await _give_back(self._owner, connection)
+
+    @property
+    def use(self) -> PoolUse:
+        """Of the connections that transactions run on."""
+        idle = self._app.get_idle_size()
+        return PoolUse(self._app.get_size() - idle, idle, self._app.get_max_size())
 
     async def close(self) -> None:
         """Let all connections go, once those in use are done."""

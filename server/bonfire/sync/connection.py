@@ -21,6 +21,7 @@ from bonfire.engine.commit import IndexProgress
 from bonfire.engine.session import Session
 from bonfire.sync.fanout import frame_message
 from bonfire.sync.reader import plan
+from bonfire.sync.stream import same_history, stream_name
 from bonfire.sync.websocket import LiveProtocol
 from bonfire_protocol.codec import decode_up, encode
 from bonfire_protocol.down import Committed, DownFrame, Indexed, IndexState, Pong, Refused, Result, Welcome
@@ -122,6 +123,7 @@ class Connection:
     def send(self, frame: DownFrame) -> None:
         """A frame for this connection alone, which is no part of a transition."""
         spelling = self.wire.spelling
+        self._hub.flusher.sent.frames += 1
         self.wire.write(frame_message(encode(frame, spelling.format), spelling))
 
     # ---- life -----------------------------------------------------------------------------------------------
@@ -184,6 +186,9 @@ class Connection:
     # ---- hello ----------------------------------------------------------------------------------------------
 
     def receive(self, messages: list[bytes]) -> None:
+        received = self._live.received
+        received.frames += len(messages)
+        received.bytes += sum(map(len, messages))
         self._spend(len(messages))
         for data in messages:
             self._route(data)
@@ -200,7 +205,8 @@ class Connection:
             self._take(data)
 
     def _no_hello(self) -> None:
-        self.close(CloseCode.hello_expected, "no hello came")
+        # It may have been frozen at this moment, as a phone's page is: it may come back at once.
+        self.close(CloseCode.come_back, "no hello came")
 
     def _greet(self, data: bytes) -> None:
         try:
@@ -229,7 +235,7 @@ class Connection:
             self._patience = None
         self._request = None
         seen = parse_position(frame.position) if frame.position is not None else 0
-        if seen <= self._hub.engine.position:
+        if seen <= self._hub.engine.position or not same_history(frame.stream, self._hub.source.stream):
             self._welcome(self._principal, seen, frame.stream)
         else:
             self._kept_waiting = []
@@ -250,7 +256,7 @@ class Connection:
 
     def _welcome(self, principal: Principal, seen: int, stream: str | None) -> None:
         engine = self._hub.engine
-        here = self._live.stream()
+        here = stream_name(self._hub.source.stream, self._live.functions, principal)
         self.send(
             Welcome(
                 PROTOCOL_VERSION,
@@ -264,7 +270,7 @@ class Connection:
             )
         )
         resumes = 0 < seen <= engine.position and stream == here
-        self._session = engine.join(self, principal.tenant, principal.access, since=seen if resumes else None)
+        self._session = self._hub.join(self, principal.tenant, principal.access, since=seen if resumes else None)
         self._hub.pump()
 
     def _turn_away(self, fault: Fault, code: CloseCode, reason: str) -> None:
@@ -410,6 +416,7 @@ class Connection:
             self._hub.forget_index(self._principal.tenant, mutation, self)
 
     def _refuse(self, fault: Fault, frame_id: str | None) -> None:
+        self._live.refusals[fault.code.value] += 1
         self.send(Refused(fault.code, fault.message, fault.next, frame_id, fault.field, fault.expected, fault.got))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from bonfire.clinical.registry import Registry
 from bonfire.sync.connection import Connection
 from bonfire.sync.hub import Hub
 from bonfire.sync.websocket import PATH, LiveProtocol
+from bonfire.telemetry.metrics import Traffic
 from bonfire_protocol.down import Drain
 from bonfire_protocol.faults import CloseCode
 from bonfire_protocol.up import Hello, Mutate
@@ -66,7 +68,7 @@ class Live:
         mutate: Mutator,
         new_id: Callable[[], str],
         *,
-        stream: Callable[[], str],
+        functions: str,
         stale_after_ms: int,
         compress: bool,
         limits: Limits,
@@ -77,13 +79,17 @@ class Live:
         self.authenticate = authenticate
         self.mutate = mutate
         self.new_id = new_id
-        self.stream = stream
+        self.functions = functions
+        """The fingerprint of what the registry declares: see bonfire.sync.stream."""
         self.stale_after_ms = stale_after_ms
         self.compress = compress
         self.limits = limits
         self.connections: set[Connection] = set()
         self.draining = False
         self.refused = 0
+        self.received = Traffic()
+        self.refusals: Counter[str] = Counter()
+        """Frames that were refused, by the code of the fault."""
         self._tending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
