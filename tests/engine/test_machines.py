@@ -35,7 +35,7 @@ SEEDS = st.integers(0, 63)
 
 
 class Schedules(RuleBasedStateMachine):
-    """Each example is one schedule; at its end all that is under way comes to its end, and nobody may be left behind."""
+    """Each example is one schedule. At its end all that is under way comes to its end: nobody may be left behind."""
 
     world: World
     whole = False
