@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvloop
 
-from soak.attempt import attempt, own_folder
+from soak.attempt import attempt, end_on_sigterm, own_folder
 from soak.postgres import SoakPostgres
 from soak.report import describe, summary
 from soak.run import Outcome, prepare, run
@@ -45,6 +45,7 @@ def main() -> int:
 
 
 async def _series(arguments: argparse.Namespace, seed: int) -> int:
+    end_on_sigterm()
     until = time.monotonic() + 60 * arguments.minutes
     total = Outcome([])
     failed: Script | None = None
@@ -100,4 +101,7 @@ def _keep_logs(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        sys.exit(130)

@@ -2,7 +2,9 @@
 
 import asyncio
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ def attempt(script: Script) -> Outcome:
     """One run on a fresh database."""
 
     async def alone(folder: Path) -> Outcome:
+        end_on_sigterm()
         postgres = SoakPostgres(folder)
         await asyncio.to_thread(postgres.create, small_disk=any(each.kind == "fill disk" for each in script.faults))
         try:
@@ -28,6 +31,13 @@ def attempt(script: Script) -> Outcome:
 
     with own_folder() as folder:
         return uvloop.run(alone(folder))
+
+
+def end_on_sigterm() -> None:
+    """Whoever ends this process wants its Postgres and its nodes ended too."""
+    task = asyncio.current_task()
+    if task is not None and threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 @contextmanager
