@@ -76,7 +76,6 @@ class CloseCode(IntEnum):
     """WebSocket close codes, in bands: 45xx come back at once, 46xx after a delay, 47xx never with the same words."""
 
     come_back = 4500
-    slow_consumer = 4501
     draining = 4600
     overloaded = 4601
     bad_frame = 4700

@@ -124,7 +124,7 @@ async def start_node(
             authenticate_hello,
             run_mutation,
             _new_id,
-            stream=partial(_stream, source, fingerprint(registry)),
+            functions=fingerprint(registry),
             stale_after_ms=settings.stale_after_ms,
             compress=settings.compression == "on",
             limits=Limits(connections=settings.max_connections),
@@ -260,11 +260,6 @@ def _check_origin(request: Request, allowed: frozenset[str]) -> None:
             field="Origin",
             expected="the origin of this server, or one that BONFIRE_ORIGINS names",
         )
-
-
-def _stream(source: ChangeSource, functions: str) -> str:
-    """What positions and results mean on this node now."""
-    return f"{source.stream}-{functions}"
 
 
 def _checks(database: Database, hub: Hub, live: Live, working: "asyncio.Task[None]") -> Mapping[str, Check]:

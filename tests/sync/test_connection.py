@@ -24,6 +24,9 @@ class Hub:
         self.cut_off = 0
         self.flusher = Flusher()
 
+    def join(self, *said: Any, **more: Any) -> Any:
+        return self.engine.join(*said, **more)
+
     def pump(self) -> None:
         self.pumps += 1
 

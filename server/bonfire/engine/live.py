@@ -21,7 +21,7 @@ from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.history import Digest, History
 from bonfire.engine.index import QueryIndex
-from bonfire.engine.parts import PART_BYTES, patch_in_parts, whole_in_parts
+from bonfire.engine.parts import PART_BYTES, patch_in_parts, resumed_in_parts, whole_in_parts
 from bonfire.engine.query import LiveQuery, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read, Reads
 from bonfire.engine.resume import difference_since
@@ -99,13 +99,16 @@ class LiveEngine:
 
     # ---- sessions -------------------------------------------------------------------------------------------
 
-    def join(self, key: object, tenant: str, access: str, *, since: int | None = None) -> Session:
+    def join(self, key: object, tenant: str, access: str, *, since: int | None = None, vouched: bool = True) -> Session:
         """A client is there. `key` is the shell's own name for the connection. `since`: the position at which it holds
-        the results of the queries that it resumes."""
+        the results of the queries that it resumes. `vouched`: the change stream has given word lately that it keeps
+        up."""
         session = Session(key, tenant, access, self.position, since)
         self._sessions[session] = None
         if self.is_down:
             self._delivery.send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
+        elif not vouched:
+            self._delivery.send([SharedFrame(Stale("the change stream has been silent for a while"))], [session])
         return session
 
     def leave(self, session: Session) -> None:
@@ -560,7 +563,7 @@ class LiveEngine:
             resumed = Resumed(
                 subscription, query.number, wire_position, missed.length, missed.remove, missed.put, query.more
             )
-            frames = [SharedFrame(resumed)]
+            frames = resumed_in_parts(resumed, [row_id for row_id, _ in query.shown()], self._part_bytes)
         self._keep(query, key, frames)
         return frames
 

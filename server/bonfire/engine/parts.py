@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Raw
 
 from bonfire.engine.frames import SharedFrame
-from bonfire_protocol.down import Patch, Snapshot, Subscribed
+from bonfire_protocol.down import Patch, Resumed, Snapshot, Subscribed
 from bonfire_protocol.values import PutRow
 
 PART_BYTES = 128 * 1024
@@ -42,6 +42,21 @@ def patch_in_parts(frame: Patch, moved: Mapping[str, int], part_bytes: int) -> l
     later = [row_id for row_id, at in moved.items() if at >= rest[0].at]
     return [
         SharedFrame(Patch(frame.query, [*frame.remove, *later], first, frame.more)),
+        *_puts(frame.query, rest, frame.more, part_bytes),
+    ]
+
+
+def resumed_in_parts(frame: Resumed, ids: Sequence[str], part_bytes: int) -> list[SharedFrame]:
+    """Frames that say the same as this one. `ids`: those of the result's rows, in order. What a later part puts is
+    taken out in the first, which leaves room for it, so that what stands behind the result is cut off there."""
+    cut = _room([one.row for one in frame.put], part_bytes)
+    if cut == len(frame.put):
+        return [SharedFrame(frame)]
+    first, rest = frame.put[:cut], frame.put[cut:]
+    remove = [*frame.remove, *(ids[one.at] for one in rest)]
+    length = frame.length - len(rest)
+    return [
+        SharedFrame(Resumed(frame.id, frame.query, frame.position, length, remove, first, frame.more)),
         *_puts(frame.query, rest, frame.more, part_bytes),
     ]
 

@@ -9,7 +9,6 @@ of lies behind the end.
 from msgspec import Struct
 
 from bonfire.engine.history import Dependencies
-from bonfire.engine.parts import PART_BYTES
 from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery
 from bonfire.engine.retained import Retained
 from bonfire_protocol.values import PutRow
@@ -44,7 +43,7 @@ def difference_since(query: LiveQuery, since: int, retained: Retained) -> Differ
             if kept >= surely_held:
                 put.append(PutRow(at, row))
             kept += 1
-    if len(put) > max(8, len(shown) // 2) or sum(len(one.row) for one in put) > PART_BYTES:
+    if len(put) > max(8, len(shown) // 2):
         return None
     remains = {row_id for row_id, _ in shown}
     return Difference(sorted(touched - remains), put, len(shown))

@@ -88,7 +88,6 @@ class Hub:
         self._check_every = check_every
         self._wake_lanes = wake_lanes
         self._lane_sources = lane_sources
-        self._heard = False
         self._heard_at = 0.0
         self._failing: set[str] = set()
         self._reads: set[asyncio.Task[None]] = set()
@@ -99,9 +98,9 @@ class Hub:
 
     async def start(self) -> None:
         """Go live: from here on every commit is seen. Raises what the change source raises."""
-        position = await self.source.start(self)
+        # Of what was before, this node knows nothing.
+        self.engine = LiveEngine(await self.source.start(self))
         self._heard_at = asyncio.get_running_loop().time()
-        self.engine.watermark(position)
         self._beats = [
             asyncio.create_task(self._every(self._heartbeat, "heartbeat", self._beat)),
             asyncio.create_task(self._every(0.25, "look", self._look)),
@@ -192,7 +191,6 @@ class Hub:
         self.pump()
 
     def _hear(self) -> None:
-        self._heard = True
         self._heard_at = asyncio.get_running_loop().time()
 
     def _start_over(self, position: int) -> None:
@@ -289,11 +287,15 @@ class Hub:
             else:
                 self._failing.discard(name)
 
+    @property
+    def _hears(self) -> bool:
+        """Whether the stream gave its word lately: by the clock, because this process may have been stopped since."""
+        return self.watermark_age < 2 * self._heartbeat
+
     async def _beat(self) -> None:
-        # A watermark is the stream's word that it keeps up with the database; commits alone may be old ones.
-        # Without one the clients get none either, and go stale.
-        if self._heard:
-            self._heard = False
+        # A watermark is the stream's word that it keeps up with the database; commits alone may be old ones. Without
+        # one the clients get none either, and go stale.
+        if self._hears:
             self.engine.heartbeat()
         for session in self.engine.sessions():
             if len(session.held) > HELD_TRANSITIONS:
@@ -321,7 +323,8 @@ class Hub:
     # ---- what connections ask -------------------------------------------------------------------------------
 
     def join(self, peer: Peer, tenant: str, access: str, *, since: int | None = None) -> Session:
-        return self.engine.join(peer, tenant, access, since=since)
+        """A client is there. What it is given while the stream is silent may be old, and it is told so."""
+        return self.engine.join(peer, tenant, access, since=since, vouched=self._hears)
 
     def expect_index(self, tenant: str, mutation: str, peer: Peer) -> None:
         """`peer` wants to be told how the indexes of this mutation get on."""

@@ -46,8 +46,8 @@ from (
 """
 
 
-# Whether the replay waits for a delay to pass, as with recovery_min_apply_delay; where it is, looked at later. To be asked
-# by a role that may see what others do: to another one nobody waits.
+# Whether the replay waits for a delay to pass, as with recovery_min_apply_delay; where it is, looked at later. To be
+# asked by a role that may see what others do: to another one nobody waits.
 _DELAYED = """
 select (pg_last_wal_replay_lsn() - '0/0')::bigint as replayed
 from (
