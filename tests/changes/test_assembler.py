@@ -119,3 +119,20 @@ def test_the_newest_id_moves_on_with_the_stream_and_with_what_is_told() -> None:
         assert isinstance(event, Commit)
         xids.append(event.xid)
     assert xids == [2**32 - 5, 2**32 + 3, 2**32 + 2**31, 2**33 + 5]
+
+
+def test_a_large_transaction_comes_out_as_its_keys() -> None:
+    assembler = Assembler(100, 5)
+    text = b'{"tenant":"t","views":[{"view":"v","rows":[["%s","i",null,"' + b"x" * 100_000 + b'"]]}]}'
+    feed(assembler, begin(200), message(b'{"tenant":"t","source":"A","patients":["p"]}'))
+    for number in range(100):
+        assert assembler.feed(message(text.replace(b"%s", b"k%d" % number))) is None
+    (event,) = feed(assembler, commit(230))
+    assert isinstance(event, Commit)
+    assert event.bulk == {("t", "v", f"k{number}") for number in range(100)}
+    assert [(one.source, one.patients, one.views) for one in event.messages] == [("A", ["p"], [])]
+    # The next one is carried again.
+    (event,) = feed(assembler, begin(300), message(text), commit(330))
+    assert isinstance(event, Commit)
+    assert not event.bulk
+    assert event.messages[0].views

@@ -8,8 +8,9 @@ from msgspec import Struct
 
 from bonfire.changes import pgoutput
 from bonfire.changes.decode import PREFIX, UnreadableMessage, decode_message
+from bonfire.changes.gathering import Gathering
 from bonfire.changes.pgoutput import Begin, Bytes, Keepalive, LogicalMessage, ProtocolError, Skipped, WalData
-from bonfire.engine.commit import Commit, Message
+from bonfire.engine.commit import Commit
 
 
 class Advanced(Struct, frozen=True, gc=False):
@@ -32,11 +33,11 @@ Event = Commit | Advanced | Unreadable
 class _Transaction:
     """A transaction that has begun."""
 
-    __slots__ = ("begin", "messages", "unreadable")
+    __slots__ = ("begin", "gathering", "unreadable")
 
     def __init__(self, begin: Begin) -> None:
         self.begin = begin
-        self.messages: list[Message] = []
+        self.gathering = Gathering()
         self.unreadable: str | None = None
 
 
@@ -90,7 +91,7 @@ class Assembler:
         if self._open is None:
             raise ProtocolError("a transaction's message came before its beginning")
         try:
-            self._open.messages.append(decode_message(content))
+            self._open.gathering.add(decode_message(content), len(content))
         except UnreadableMessage as error:
             self._open.unreadable = str(error)
         return None
@@ -106,9 +107,10 @@ class Assembler:
         xid = self._widen(transaction.begin.xid)
         if transaction.unreadable is not None:
             return Unreadable(end_position, transaction.unreadable)
-        if not transaction.messages:
+        gathered = transaction.gathering.finish()
+        if not gathered.messages and not gathered.bulk:
             return Advanced()
-        return Commit(end_position, xid, transaction.messages, transaction.begin.at)
+        return Commit(end_position, xid, gathered.messages, transaction.begin.at, gathered.bulk)
 
     def _widen(self, short: int) -> int:
         """The id nearest to the newest one whose low 32 bits are `short`."""

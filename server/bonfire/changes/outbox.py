@@ -24,6 +24,12 @@ CHANNEL: Final = "bonfire"
 BATCH: Final = 256
 """How many commits are read at once."""
 
+BATCH_BYTES: Final = 2 * 1024 * 1024
+"""The most bytes of messages that are read at once, as they are stored (compressed)."""
+
+# How many messages of a larger commit are read at once; each is some 256 KB at most.
+_STEP = 16
+
 _READ = Path(__file__).with_name("sql").joinpath("read_outbox.sql").read_text(encoding="utf-8")
 
 # Between two lines of the log about what the switch-on waits for, and between two looks.
@@ -41,18 +47,22 @@ class Place(Struct, frozen=True):
 
 
 class OutboxCommit(Struct, frozen=True):
-    """One transaction's messages, as text. There are none in the commit that switched the outbox on."""
+    """One transaction's messages, as text. There are none in the commit that switched the outbox on, and none here of
+    a `large` one: those are read by `messages_of`."""
 
     place: Place
     at: float
+    large: bool
     messages: list[str]
 
 
 class Batch(Struct, frozen=True):
-    """The next commits after a place. Not `whole`: commits after that place have been dropped, so these are not all."""
+    """The next commits after a place; there are `more`. Not `whole`: commits after that place have been dropped, so
+    these are not all."""
 
     whole: bool
     commits: list[OutboxCommit]
+    more: bool
 
 
 class OutboxConnection:
@@ -134,17 +144,32 @@ class OutboxConnection:
         return position
 
     async def after(self, place: Place) -> Batch:
-        """What came after `place`: at most BATCH commits."""
-        rows = await self._ask(self._connection.fetch(_READ, place.position, place.xid, BATCH))
+        """What came after `place`: at most BATCH commits, and BATCH_BYTES."""
+        rows = await self._ask(self._connection.fetch(_READ, place.position, place.xid, BATCH, BATCH_BYTES))
         commits: list[OutboxCommit] = []
         for row in rows:
             if row["position"] is None:
                 break
             if not commits or commits[-1].place.position != row["position"]:
-                commits.append(OutboxCommit(Place(row["position"], row["xid"]), row["at"], []))
+                commits.append(OutboxCommit(Place(row["position"], row["xid"]), row["at"], row["large"], []))
             if row["message"] is not None:
                 commits[-1].messages.append(row["message"])
-        return Batch(rows[0]["whole"], commits)
+        return Batch(rows[0]["whole"], commits, bool(rows[0]["more"]))
+
+    async def messages_of(self, place: Place, take: Callable[[str], None]) -> bool:
+        """Have `take` called with each message of the commit there, in order; false when it has been dropped. (What it
+        raises ends the reading.)"""
+        try:
+            async with self._connection.transaction(isolation="repeatable_read", readonly=True):
+                there = "select exists (select from bonfire.outbox_commit where position = $1 and xid = $2::text::xid8)"
+                if not await self._connection.fetchval(there, place.position, str(place.xid)):
+                    return False
+                messages = "select message from bonfire.outbox where xid = $1::text::xid8 order by ordinal"
+                async for (message,) in self._connection.cursor(messages, str(place.xid), prefetch=_STEP):
+                    take(message)
+                return True
+        except DATABASE_ERRORS as error:
+            raise refusal_of_question(error) from None
 
     async def close(self) -> None:
         try:
