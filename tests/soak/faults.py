@@ -19,6 +19,7 @@ from soak.node import Node
 from soak.postgres import SoakPostgres
 from soak.proxy import Link
 from soak.script import Fault
+from soak.standby import SoakStandby
 
 _TROUBLE = (
     asyncpg.PostgresError,
@@ -40,10 +41,18 @@ _FILL_WAL = "select pg_logical_emit_message(false, 'soak', repeat('x', 1000000))
 class Faults:
     """Carries faults out. `counts`: how often each was; `blocked`: which could not be made here, and why."""
 
-    def __init__(self, postgres: SoakPostgres, nodes: list[Node], random: Random, models: Sequence[ReadModel]) -> None:
+    def __init__(
+        self,
+        postgres: SoakPostgres,
+        standby: SoakStandby | None,
+        nodes: list[Node],
+        random: Random,
+        models: Sequence[ReadModel],
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.blocked: dict[str, str] = {}
         self._postgres = postgres
+        self._standby = standby
         self._nodes = nodes
         self._random = random
         self._models = models
@@ -63,10 +72,10 @@ class Faults:
         self._postgres.free_disk()
         await asyncio.to_thread(self._postgres.start)
         for node in self._nodes:
-            node.set_clock(0)
-            node.signal(SIGCONT)
-            node.front.heal()
-            node.back.heal()
+            node.heal()
+        if self._standby is not None:
+            self._standby.proxy.heal()
+            await self._standby.start_again()
         for node in self._nodes:
             async with asyncio.timeout(60):
                 await node.until_ready()
@@ -123,8 +132,10 @@ class Faults:
                 await self._rebuild(fault)
             case "lose database":
                 # The network is gone and has told nobody: what was connected stays so, and hears nothing any more.
-                for link in node.back.links:
+                for link in node.database_links:
                     link.change(swallowing=True)
+            case "kill standby" | "lag standby":
+                return await self._trouble_standby(fault)
             case "lag replication" | "stall database" | "cut database":
                 await self._trouble_database(node, fault)
             case "cut sockets" | "stall sockets" | "swallow sockets" | "drip sockets":
@@ -155,7 +166,7 @@ class Faults:
 
     async def _invalidate(self, node: Node, fault: Fault) -> None:
         """A node's slot holds more WAL than it may: its reader does not read, and much is written."""
-        links = [link for link in node.back.links if link.replication]
+        links = [link for link in node.database_links if link.replication]
         await self._ask("alter system set max_slot_wal_keep_size = '16MB'")
         await self._ask("select pg_reload_conf()")
         for link in links:
@@ -222,8 +233,24 @@ class Faults:
         finally:
             await database.close()
 
+    async def _trouble_standby(self, fault: Fault) -> bool:
+        standby = self._standby
+        if standby is None:
+            return False
+        if fault.kind == "kill standby":
+            standby.kill()
+            await asyncio.sleep(fault.seconds / 2)
+            await standby.start_again()
+            return True
+        for link in standby.proxy.links:
+            link.change(down_delay=2 * fault.seconds)
+        await asyncio.sleep(3 * fault.seconds)
+        for link in standby.proxy.links:
+            link.change(down_delay=0.0)
+        return True
+
     async def _trouble_database(self, node: Node, fault: Fault) -> None:
-        links = [link for link in node.back.links if link.replication or fault.kind != "lag replication"]
+        links = [link for link in node.database_links if link.replication or fault.kind != "lag replication"]
         for link in links:
             match fault.kind:
                 case "lag replication":

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from soak.journal import Source
-from soak.proxy import Proxy
+from soak.proxy import Link, Proxy
+from soak.script import NodeKind
 
 TOKEN_KEY = "a key of the soak's own, for nothing else"
 HEARTBEAT_MS = 200
@@ -26,11 +26,15 @@ class Node:
     Whenever it ends without having been told to, it is started again, as a service manager does.
     """
 
-    def __init__(self, number: int, source: Source, postgres_socket: Path, folder: Path, *, jumps: bool) -> None:
+    def __init__(
+        self, number: int, kind: NodeKind, postgres: Path, standby: Path | None, folder: Path, *, jumps: bool
+    ) -> None:
+        """`postgres`, `standby`: their sockets."""
         self.number = number
-        self.source = source
+        self.kind = kind
         self.front = Proxy()
-        self.back = Proxy(str(postgres_socket))
+        self.back = Proxy(str(postgres))
+        self.read = Proxy(str(standby)) if kind == "replica" else None
         self.port = 0
         self.starts = 0
         self.faults: list[str] = []
@@ -51,13 +55,16 @@ class Node:
             **{name: value for name, value in os.environ.items() if not name.startswith(("BONFIRE_", "PG"))},
             "DATABASE_URL": f"postgresql://postgres@127.0.0.1:{back}/postgres?sslmode=disable",
             "BONFIRE_TOKEN_KEY": TOKEN_KEY,
-            "BONFIRE_CHANGE_SOURCE": self.source,
+            "BONFIRE_CHANGE_SOURCE": "listen" if self.kind == "listen" else "wal",
             "BONFIRE_HEARTBEAT_MS": str(HEARTBEAT_MS),
             "BONFIRE_STALE_AFTER_MS": str(STALE_AFTER_MS),
             "BONFIRE_AGENT_CONTEXT": "off",
             "NO_COLOR": "1",
             "COLUMNS": "200",
         }
+        if self.read is not None:
+            port = await self.read.start()
+            self._environment["BONFIRE_READ_URL"] = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
         if self._clock is not None:
             self._clock.write_text("+0\n")
             self._environment |= {
@@ -85,6 +92,21 @@ class Node:
                 await asyncio.gather(self._keeper, return_exceptions=True)
         await self.front.stop()
         await self.back.stop()
+        if self.read is not None:
+            await self.read.stop()
+
+    @property
+    def database_links(self) -> list[Link]:
+        """Its connections to Postgres and, where it reads from there, to the standby."""
+        return [*self.back.links, *(self.read.links if self.read is not None else ())]
+
+    def heal(self) -> None:
+        """End the troubles of its network and of its clock."""
+        self.set_clock(0)
+        self.signal(signal.SIGCONT)
+        for proxy in (self.front, self.back, self.read):
+            if proxy is not None:
+                proxy.heal()
 
     def signal(self, number: signal.Signals) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -46,6 +46,10 @@ class SoakPostgres:
         return self._cluster.url
 
     @property
+    def folder(self) -> Path:
+        return self._cluster.folder
+
+    @property
     def socket(self) -> Path:
         return self._cluster.socket_folder / ".s.PGSQL.5432"
 

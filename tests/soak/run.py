@@ -27,6 +27,7 @@ from soak.rows import Key, Result
 from soak.script import Script
 from soak.socket_writer import SocketWriter
 from soak.sql_writer import SqlWriter
+from soak.standby import SoakStandby
 
 QUIET = 45.0
 """Seconds in which everybody must be live again, and have all, once the storm is over."""
@@ -73,11 +74,17 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
     """`postgres` runs and is prepared; `folder` takes logs."""
     before = await postgres.begin()
     journal = Journal()
+    standby = SoakStandby(postgres, folder) if "replica" in script.nodes else None
+    if standby is not None:
+        await standby.start()
     jumps = any(fault.kind == "jump clock" for fault in script.faults)
-    nodes = [Node(number, source, postgres.socket, folder, jumps=jumps) for number, source in enumerate(script.nodes)]
+    nodes = [
+        Node(number, kind, postgres.socket, standby.socket if standby else None, folder, jumps=jumps)
+        for number, kind in enumerate(script.nodes)
+    ]
     await asyncio.gather(*(node.start() for node in nodes))
     clients, writers = _everybody(script, postgres, nodes, journal)
-    faults = Faults(postgres, nodes, Random(script.seed), _registry().models)
+    faults = Faults(postgres, standby, nodes, Random(script.seed), _registry().models)
     lag = Lag()
     watching = asyncio.create_task(lag.watch())
     running = [asyncio.create_task(client.run()) for client in clients]
@@ -97,6 +104,8 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
             task.cancel()
         await asyncio.gather(watching, making, *writing, *running, return_exceptions=True)
         await asyncio.gather(*(node.stop() for node in nodes))
+        if standby is not None:
+            await standby.stop()
     history, done = await postgres.history(before, all_keys())
     violations = check(journal, history, done, stale_after=STALE_AFTER, slack=SLACK + 3 * lag.most)
     violations += await _check_database(postgres)

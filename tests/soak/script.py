@@ -7,8 +7,6 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from soak.journal import Source
-
 FaultKind = Literal[
     "kill node",
     "stop node",
@@ -32,7 +30,11 @@ FaultKind = Literal[
     "drip sockets",
     "rebuild model",
     "lose database",
+    "kill standby",
+    "lag standby",
 ]
+NodeKind = Literal["wal", "listen", "replica"]
+"""How a node learns of changes; `replica`: from the WAL of a standby, which it reads from too."""
 
 WEIGHTS: dict[FaultKind, int] = {
     "kill node": 3,
@@ -57,6 +59,8 @@ WEIGHTS: dict[FaultKind, int] = {
     "drip sockets": 4,
     "rebuild model": 1,
     "lose database": 1,
+    "kill standby": 2,
+    "lag standby": 4,
 }
 
 
@@ -93,7 +97,7 @@ class Script(Struct, frozen=True):
 
     seed: int
     seconds: float
-    nodes: list[Source]
+    nodes: list[NodeKind]
     readers: list[Reader]
     writers: list[Writer]
     faults: list[Fault]
@@ -104,13 +108,13 @@ def compose(
     *,
     seconds: float,
     readers: int,
-    nodes: list[Source] | None = None,
+    nodes: list[NodeKind] | None = None,
     every: float = 3.0,
     without: frozenset[FaultKind] = frozenset(),
 ) -> Script:
     """The script of a seed. A fault begins every `every` seconds in the mean; none of `without`."""
     random = Random(seed)
-    chosen: list[Source] = nodes or random.choice(_FLEETS)
+    chosen: list[NodeKind] = nodes or random.choice(_FLEETS)
     writers = [
         *(Writer(random.getrandbits(32), "socket", random.uniform(0.05, 0.3)) for _ in range(random.randint(3, 5))),
         *(Writer(random.getrandbits(32), "twin", random.uniform(0.1, 0.4)) for _ in range(2)),
@@ -127,7 +131,9 @@ def compose(
         )
         for _ in range(readers)
     ]
-    kinds = [kind for kind in WEIGHTS if kind not in without]
+    # A standby whose slot on the primary is lost does not come back by itself: that is its operator's to see to.
+    senseless = _NOT_WITH_STANDBY if "replica" in chosen else _WITH_STANDBY
+    kinds = [kind for kind in WEIGHTS if kind not in without | senseless]
     weights = [WEIGHTS[kind] for kind in kinds]
     faults = []
     at = 1.0 + random.expovariate(1 / every)
@@ -138,13 +144,17 @@ def compose(
     return Script(seed, seconds, chosen, watching, writers, faults)
 
 
-_FLEETS: list[list[Source]] = [
+_WITH_STANDBY: frozenset[FaultKind] = frozenset({"kill standby", "lag standby"})
+_NOT_WITH_STANDBY: frozenset[FaultKind] = frozenset({"invalidate slot", "drop slot"})
+
+_FLEETS: list[list[NodeKind]] = [
     ["wal"],
     ["wal", "wal"],
     ["wal", "wal", "wal"],
     ["wal", "wal"],
     ["listen", "listen"],
     ["wal", "listen"],
+    ["wal", "replica"],
 ]
 
 
