@@ -26,6 +26,7 @@ class Delivery:
 
     def __init__(self) -> None:
         self._outgoing: list[Outgoing] = []
+        self._last_marker: tuple[int, SharedFrame] = (-1, SharedFrame(Transition("0/0")))
 
     def take(self) -> list[Outgoing]:
         outgoing, self._outgoing = self._outgoing, []
@@ -39,22 +40,32 @@ class Delivery:
         """A transition to one session, now or when it may be shown."""
         if session.free:
             session.position = position
-            self.send([*frames, _marker(position)], [session])
+            self.send([*frames, self._marker(position)], [session])
         else:
             session.hold(position, frames)
             self.release(session)
+
+    def show_together(
+        self, sessions: list[Session], query: LiveQuery, position: int, frames: list[SharedFrame]
+    ) -> None:
+        """A transition to sessions that have waited for nothing but this query: the same bytes for all of them."""
+        for session in sessions:
+            session.unblock(query)
+            session.position = position
+        if sessions:
+            self._outgoing.append(Outgoing([*frames, self._marker(position)], Audience(sessions, [])))
 
     def release(self, session: Session) -> None:
         """What this session may be shown now of what it was not."""
         for held in session.release():
             session.position = max(session.position, held.position)
-            self.send([*held.frames, _marker(held.position)], [session])
+            self.send([*held.frames, self._marker(held.position)], [session])
 
     def fan_out(self, changed: dict[LiveQuery, list[SharedFrame]], position: int) -> None:
         """A commit's patches to their holders: sessions that hold the same ones get the same bytes."""
         if not changed:
             return
-        marker = _marker(position)
+        marker = self._marker(position)
         for query in changed:
             query.shown_at = position
         if len(changed) == 1:
@@ -85,13 +96,15 @@ class Delivery:
             session.hold(position, frames)
             self.release(session)
 
+    def _marker(self, position: int) -> SharedFrame:
+        """The end of a transition at this position: one frame, however many are shown it one by one."""
+        if self._last_marker[0] != position:
+            self._last_marker = (position, SharedFrame(Transition(format_position(position))))
+        return self._last_marker[1]
+
 
 def _audience(sessions: "dict[Session, list[str]] | list[Session]") -> Audience:
     audience = Audience([], [])
     for session in sessions:
         (audience.sessions if session.free else audience.held_up).append(session)
     return audience
-
-
-def _marker(position: int) -> SharedFrame:
-    return SharedFrame(Transition(format_position(position)))

@@ -466,7 +466,11 @@ class LiveEngine:
         query.more = settled.more
         query.dirty_since = exact_until
         query.snapshot_parts.clear()
+        together: list[Session] = []
         for session in query.subscribers:
+            if exact_until is None and session.waits_for(query):
+                together.append(session)
+                continue
             touched[session] = None
             if dirty_since is not None:
                 session.merge(dirty_since, position, frames)
@@ -474,6 +478,7 @@ class LiveEngine:
                 session.unblock(query)
             else:
                 session.block(query, exact_until)
+        self._delivery.show_together(together, query, position, frames)
         waiting, query.waiting = query.waiting, {}
         for session, subscription in waiting:
             touched[session] = None

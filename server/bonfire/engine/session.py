@@ -102,6 +102,16 @@ class Session:
             for query in self.subscriptions.values():
                 query.audience = None
 
+    def waits_for(self, query: LiveQuery) -> bool:
+        """Whether this query is all that holds it up: then its result is the next thing to be shown."""
+        return (
+            not self.held
+            and not self.parked
+            and self.answer_due is None
+            and len(self.blocking) == 1
+            and query in self.blocking
+        )
+
     # ---- transitions that wait ------------------------------------------------------------------------------
 
     def hold(self, position: int, frames: list[SharedFrame], start: int | None = None) -> None:
