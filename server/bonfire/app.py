@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,14 +31,20 @@ from bonfire.config import Settings
 from bonfire.insight.indexes import Indexes
 from bonfire.lane.worker import Worker
 from bonfire.listening import listener
+from bonfire.node_metrics import MetricsPage, NodeMetrics
+from bonfire.readiness import readiness
 from bonfire.store.pool import Database
 from bonfire.sync.endpoint import Limits, Live
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
 from bonfire.sync.replica import ReplicaReader
 from bonfire.sync.websocket import LiveProtocol, check_uvicorn
+from bonfire.telemetry.loop import LoopWatch
+from bonfire.telemetry.siblings import Siblings
+from bonfire.telemetry.tracing import open_tracing
+from bonfire.telemetry.watch import MutationWatch
 from bonfire.web.fhir import fhir_routes
-from bonfire.web.health import Check, health_routes
+from bonfire.web.health import health_routes
 from bonfire.web.pages import page_routes
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.up import Hello, Mutate
@@ -66,6 +73,10 @@ async def start_node(
     async with AsyncExitStack() as stack:
         database = await Database.connect(url, max_size=settings.pool_size)
         stack.push_async_callback(database.close)
+        databases = {"postgres": database}
+        tracing = open_tracing(settings.otlp_endpoint, os.environ, settings.worker)
+        if tracing is not None:
+            stack.push_async_callback(asyncio.to_thread, tracing.close)
         indexes = await _indexes(settings, database)
         worker = Worker(database, indexes.handlers, _now, random=random.Random(), new_lease=uuid4)
         # Twice as often as the clients are told, so that each of their heartbeats finds a word of the stream's.
@@ -78,6 +89,7 @@ async def start_node(
             source = follow_replica(settings.change_source, read_url=settings.read_url, url=url, timing=timing)
             replica = await Database.connect(settings.read_url, max_size=settings.pool_size)
             stack.push_async_callback(replica.close)
+            databases["replica"] = replica
             reader = ReplicaReader(replica, database, source, _now)
         hub = Hub(
             source,
@@ -86,6 +98,7 @@ async def start_node(
             check_every=settings.self_check_seconds,
             wake_lanes=worker.wake,
             lane_sources=indexes.sources,
+            tracing=tracing,
         )
         await hub.start()
         stack.push_async_callback(hub.stop)
@@ -93,21 +106,28 @@ async def start_node(
         working.add_done_callback(_tell_of_failure)
         stack.push_async_callback(_end, worker, working)
         identify = _identifier(settings, development)
+        watch = MutationWatch(tracing)
+        functions = frozenset(mutation.name for mutation in registry.mutations)
 
         async def run_mutation(principal: Principal, frame: Mutate) -> Outcome:
-            return await mutate(
-                database,
-                registry,
-                principal,
-                id=frame.id,
-                mutation=frame.mutation,
-                args=bytes(frame.args),
-                patient=frame.patient,
-                version=frame.version,
-                clock=_now,
-                new_id=_new_id,
-                indexes=indexes.states,
-            )
+            function = frame.mutation if frame.mutation in functions else "unknown"
+            with watch.mutation(principal.tenant, frame.id, function) as watched:
+                done = await mutate(
+                    database,
+                    registry,
+                    principal,
+                    id=frame.id,
+                    mutation=frame.mutation,
+                    args=bytes(frame.args),
+                    patient=frame.patient,
+                    version=frame.version,
+                    clock=_now,
+                    new_id=_new_id,
+                    indexes=indexes.states,
+                    trace=watched.trace,
+                )
+                watched.outcome = "replayed" if done.replayed else "committed"
+                return done
 
         def authenticate_hello(hello: Hello, request: Request) -> Principal:
             _check_origin(request, settings.origins)
@@ -131,9 +151,20 @@ async def start_node(
         )
         live.start()
         stack.push_async_callback(live.stop)
+        loop = LoopWatch()
+        loop.start()
+        stack.push_async_callback(loop.stop)
+        checks = readiness(databases, hub, live, working, stale_after=settings.stale_after_ms / 1000)
+        metrics = NodeMetrics(hub, live, databases, checks, watch.counts, loop)
+        siblings: Siblings | None = None
+        if settings.worker is not None and settings.workers_dir is not None:
+            siblings = Siblings(settings.workers_dir, settings.worker, settings.workers, metrics.families)
+            await siblings.start()
+            stack.push_async_callback(siblings.stop)
+        page = MetricsPage(metrics, siblings, database)
         app = Starlette(
             routes=[
-                *health_routes(_checks(database, hub, live, working), lambda: _gauges(hub, live)),
+                *health_routes(checks, page, worker=settings.worker),
                 *fhir_routes(database, authenticate_http, _now),
                 *page_routes(app_folder),
             ]
@@ -260,44 +291,3 @@ def _check_origin(request: Request, allowed: frozenset[str]) -> None:
             field="Origin",
             expected="the origin of this server, or one that BONFIRE_ORIGINS names",
         )
-
-
-def _checks(database: Database, hub: Hub, live: Live, working: "asyncio.Task[None]") -> Mapping[str, Check]:
-    async def postgres() -> str | None:
-        try:
-            async with asyncio.timeout(2), database.owner() as conn:
-                await conn.fetchval("select 1")
-        except (Fault, TimeoutError):
-            return "the database does not answer"
-        return None
-
-    async def changes() -> str | None:
-        return "the change stream is cut" if hub.engine.is_down else None
-
-    async def internals() -> str | None:
-        failing = [*hub.failing, *(["worker"] if working.done() else [])]
-        return f"failing, see the log: {', '.join(failing)}" if failing else None
-
-    async def serving() -> str | None:
-        return "this server is stopping" if live.draining else None
-
-    return {"postgres": postgres, "changes": changes, "internals": internals, "serving": serving}
-
-
-def _gauges(hub: Hub, live: Live) -> Mapping[str, tuple[str, float]]:
-    counts = hub.engine.counts
-    return {
-        "connections": ("Open sockets.", len(live.connections)),
-        "live_queries": ("Distinct live queries.", counts["live_queries"]),
-        "reads_owed": ("Live queries that wait to be read.", counts["reads_owed"]),
-        "recent_commits": ("Commits kept because a read might miss them.", counts["recent_commits"]),
-        "position": ("Position in the commit order that this node has reached.", hub.engine.position),
-        "change_stream_up": ("1 while the change stream is live.", 0 if hub.engine.is_down else 1),
-        "commits_total": ("Commits taken in.", hub.commits),
-        "gaps_total": ("Times that everything had to be read afresh.", hub.gaps),
-        "slow_consumers_total": ("Connections cut because they did not read.", hub.cut_off),
-        "conflations_total": ("Times that a client was given the newest instead of all.", hub.engine.conflations),
-        "resumes_total": ("Subscriptions that were given only what they missed.", hub.engine.resumes),
-        "checks_total": ("Live queries compared with their source.", hub.engine.checks),
-        "check_differences_total": ("Live queries that were not what their source says.", hub.engine.differences),
-    }

@@ -6,11 +6,11 @@ it can't. Exit status: 0 done, 1 it could not be done, 2 the words were wrong.
 
 import argparse
 import asyncio
-import logging
 import os
 import secrets
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -42,6 +42,8 @@ from bonfire.store.migrate import MigrationError, migrate
 from bonfire.store.model import ModelError
 from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.store.readmodels import check, install
+from bonfire.telemetry.logs import configure_logging
+from bonfire.telemetry.tracing import TracingUnavailable
 from bonfire.workers import TRY_AGAIN, Handed, Listeners, Supervisor, WorkersFailed
 from bonfire_protocol.faults import Fault, FaultCode
 
@@ -62,6 +64,7 @@ EXPECTED = (
     SourceUnavailable,
     CannotListen,
     WorkersFailed,
+    TracingUnavailable,
     Fault,
 )
 """What is said in a sentence, without a traceback: the reader can do something about it."""
@@ -74,11 +77,13 @@ def main(argv: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         settings = _settings(arguments)
-        logging.basicConfig(
-            level=settings.log_level.upper(), format=f"{_who(settings)}%(levelname)s %(name)s: %(message)s"
+        configure_logging(
+            level=settings.log_level,
+            form=settings.log_format,
+            worker=settings.worker,
+            stream=sys.stderr,
+            whole_errors=arguments.run is _dev,
         )
-        # uvicorn's own lines repeat what the announcement says.
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         status = arguments.run(arguments, settings)
     except EXPECTED as error:
         err.print(f"[bold red]bonfire:[/] {escape(_sentence(error))}", highlight=False)
@@ -91,11 +96,6 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 def _terminated(number: int, frame: object) -> NoReturn:
     sys.exit(128 + number)
-
-
-def _who(settings: Settings) -> str:
-    """What the lines of the log begin with, where those of several processes come together."""
-    return "" if settings.worker is None else f"[worker {settings.worker}] "
 
 
 def _may_pass(error: Exception) -> bool:
@@ -212,19 +212,19 @@ def _supervise(settings: Settings) -> int:
     """Serve by several processes of this very command, which are each handed what it takes to be a part of it."""
     listeners = Listeners(settings.host, settings.port, settings.workers)
 
-    async def supervise(url: str) -> None:
+    async def supervise(url: str, folder: str) -> None:
         await Supervisor(
             [sys.executable, "-m", "bonfire", *sys.argv[1:]],
             listeners,
             settings.workers,
-            environment={**os.environ, "DATABASE_URL": url},
+            environment={**os.environ, "DATABASE_URL": url, "BONFIRE_WORKERS_DIR": folder},
             announce=lambda: _announce(listeners.address, settings.workers),
         ).run()
 
     try:
-        with _postgres(settings) as url:
+        with _postgres(settings) as url, tempfile.TemporaryDirectory(prefix="bonfire-") as folder:
             # Not uvloop: it would be in nobody's way, and the processes have one each.
-            asyncio.run(supervise(url))
+            asyncio.run(supervise(url, folder))
     finally:
         listeners.close()
     return 0

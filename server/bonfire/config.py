@@ -52,6 +52,12 @@ def _url(value: str) -> str:
     return value
 
 
+def _http_url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise ValueError("a URL that begins with http:// or https://")
+    return value
+
+
 def _origins(value: str) -> frozenset[str]:
     origins = frozenset(one.strip() for one in value.split(","))
     if not all(_ORIGIN.fullmatch(one) for one in origins):
@@ -97,6 +103,12 @@ class Settings:
         "BONFIRE_WORKER",
         "Not to be set: by it, each process of several is told which one it is, from 0.",
         _number(0, 63),
+        None,
+    )
+    workers_dir: Path | None = _setting(
+        "BONFIRE_WORKERS_DIR",
+        "Not to be set: in this folder, the processes of several find each other's metrics.",
+        _path,
         None,
     )
     change_source: Literal["auto", "wal", "listen"] = _setting(
@@ -166,6 +178,20 @@ class Settings:
     )
     log_level: str = _setting(
         "BONFIRE_LOG_LEVEL", "How much to log.", _choice("debug", "info", "warning", "error"), "info"
+    )
+    log_format: Literal["text", "json"] = _setting(
+        "BONFIRE_LOG_FORMAT",
+        "How to log: `text` for people, or `json`, an object a line, for machines.",
+        _choice("text", "json"),
+        "text",
+    )
+    otlp_endpoint: str | None = _setting(
+        "BONFIRE_OTLP_ENDPOINT",
+        "An OpenTelemetry collector (`http://collector:4318`) to send traces of mutations to; without it, and without "
+        "OpenTelemetry's own `OTEL_EXPORTER_OTLP_ENDPOINT`, there are none.",
+        _http_url,
+        None,
+        secret=True,
     )
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ wrote them.)
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from socket import AF_UNIX, SOCK_STREAM, socket
@@ -31,7 +31,7 @@ _decoder = msgspec.msgpack.Decoder(list[Family])
 class Siblings:
     """Process `number` of `count`, which share `folder`. `own` gives this one's families."""
 
-    def __init__(self, folder: Path, number: int, count: int, own: Callable[[], Sequence[Family]]) -> None:
+    def __init__(self, folder: Path, number: int, count: int, own: Callable[[], Awaitable[Sequence[Family]]]) -> None:
         self._folder = folder
         self._number = number
         self._count = count
@@ -76,7 +76,7 @@ class Siblings:
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            writer.write(_encoder.encode(self._own()))
+            writer.write(_encoder.encode(await self._own()))
             await writer.drain()
         except OSError:
             # Who asked has gone.
@@ -88,7 +88,7 @@ class Siblings:
 
     async def _ask(self, number: int) -> Sequence[Family] | None:
         if number == self._number:
-            return self._own()
+            return await self._own()
         try:
             async with asyncio.timeout(PATIENCE):
                 reader, writer = await asyncio.open_unix_connection(self._place(number))
