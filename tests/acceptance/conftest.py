@@ -8,8 +8,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+
+from support.databases import create_database, drop_database, in_database
+from support.pair import Pair
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -92,6 +96,34 @@ def start(database_url: str) -> Iterator[Start]:
 def server(start: Start) -> Running:
     """A development server without demo patients."""
     return start()
+
+
+@pytest.fixture(
+    scope="session",
+    params=[pytest.param(kind, marks=pytest.mark.xdist_group(f"pair-{kind}")) for kind in ("wal", "listen")],
+)
+def pair(request: pytest.FixtureRequest, cluster: str, template: str) -> Iterator[Pair]:
+    """Two development nodes on one database, with changes from the WAL, and then by LISTEN."""
+    name = f"bonfire_pair_{request.param}_{os.getpid()}"
+    create_database(cluster, name, template)
+    url = in_database(cluster, name)
+    environment = {"DATABASE_URL": url, "BONFIRE_CHANGE_SOURCE": request.param, "BONFIRE_HEARTBEAT_MS": "200"}
+    nodes: list[Running] = []
+    try:
+        for _ in range(2):
+            nodes.append(Running(["dev", "--no-demo", "--port", "0"], environment))
+        first, second = nodes
+        yield Pair(request.param, url, (first.url, second.url), (first.process.pid, second.process.pid))
+    finally:
+        for node in nodes:
+            node.stop()
+        drop_database(cluster, name)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """A tenant of this test's own."""
+    return f"t{uuid4().hex[:8]}"
 
 
 def run_bonfire(*words: str, **environment: str) -> "subprocess.CompletedProcess[str]":

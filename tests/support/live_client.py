@@ -63,16 +63,7 @@ class LiveClient:
     async def open(cls, url: str, *, narrow: bool = False, **hello: Any) -> Self:
         """`narrow`: this end keeps hardly anything that it has not read, and takes nothing compressed."""
         client = cls(await (_connect_narrow(url) if narrow else connect(url, max_size=None)))
-        try:
-            await client.send({"type": "hello", **hello})
-            client.welcome = await client._next()
-            if client.welcome["type"] != "welcome":
-                raise Refusal(client.welcome)
-        except BaseException:
-            await client.close()
-            raise
-        client.position = parse_position(client.welcome["position"])
-        client._reader = asyncio.create_task(client._read())
+        await client._greet(hello)
         return client
 
     @classmethod
@@ -91,6 +82,18 @@ class LiveClient:
             await client.close()
             raise
         return client
+
+    async def _greet(self, hello: dict[str, Any]) -> None:
+        try:
+            await self.send({"type": "hello", **hello})
+            self.welcome = await self._next()
+            if self.welcome["type"] != "welcome":
+                raise Refusal(self.welcome)
+        except BaseException:
+            await self.close()
+            raise
+        self.position = parse_position(self.welcome["position"])
+        self._reader = asyncio.create_task(self._read())
 
     def hold(self) -> Held:
         """What is held now: also after the connection's end."""
