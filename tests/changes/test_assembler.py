@@ -70,7 +70,7 @@ def test_a_keepalive_inside_a_transaction_stays_before_its_end() -> None:
 def test_a_message_that_can_not_be_read_makes_its_commit_unreadable() -> None:
     assembler = Assembler(100, 5)
     events = feed(assembler, begin(200), message(b'{"tenant":"a"}'), message(b"secret"), message(b"{}"), commit(230))
-    assert events == [Unreadable(230, "a message that is no JSON")]
+    assert events == [Unreadable(230, 7, "a message that is no JSON")]
     # The next one is not held guilty.
     (event,) = feed(assembler, begin(300), message(b"{}"), commit(330))
     assert isinstance(event, Commit)

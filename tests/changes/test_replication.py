@@ -230,3 +230,30 @@ async def test_nudges_are_answered_together(database_url: str, timing: Timing) -
             source.nudge(bound - 99 + step)
         await recorder.until_position(bound)
         assert await emit(connection, "last") - first <= 5
+
+
+async def test_a_commit_that_can_not_be_read_is_made_up_for_when_it_is_visible(
+    own_postgres: Cluster, own_url: str, timing: Timing
+) -> None:
+    """It is in the WAL, and no snapshot shows it, because it waits for a synchronous standby: until then nothing that is
+    read would hold what it told."""
+    async with connected(own_url) as control, connected(own_url) as committing:
+        await control.execute("alter database postgres set synchronous_commit = local")
+        async with started(ReplicationSource(own_url, timing)) as recorder, asyncio.timeout(20):
+            await control.execute("alter system set synchronous_standby_names = 'nobody'")
+            await control.execute("select pg_reload_conf()")
+            await committing.execute("set synchronous_commit = on")
+            while await committing.fetchval("show synchronous_standby_names") != "nobody":
+                await asyncio.sleep(0.005)
+            unreadable = asyncio.create_task(committing.execute('select bonfire.emit(\'{"of": "tomorrow"}\')'))
+            await recorder.until(lambda: recorder.seen("gap") == 1)
+            await emit(control, "meanwhile")
+            await asyncio.sleep(10 * timing.heartbeat)
+            assert not unreadable.done()
+            assert [kind for kind, _ in recorder.events if kind != "watermark"] == ["down", "gap"]
+            await control.execute("alter system reset synchronous_standby_names")
+            await control.execute("select pg_reload_conf()")
+            await unreadable
+            await recorder.until_told("meanwhile")
+            assert [kind for kind, _ in recorder.events if kind != "watermark"] == ["down", "gap", "up", "commit"]
+        await control.execute("alter database postgres reset synchronous_commit")

@@ -180,7 +180,9 @@ async def test_a_message_that_can_not_be_read_leads_to_a_gap(
         await connection.execute('select bonfire.emit(\'{"tenant": {"Meier": 1}}\')')
         await emit(connection, "b")
         await recorder.until_commits(2)
-        assert [event[0] for event in recorder.events if event[0] != "watermark"] == ["commit", "gap", "up", "commit"]
+        # What is in the outbox is visible; what is in the WAL may not be yet.
+        resync = ["gap", "up"] if kind == "listen" else ["down", "gap", "up"]
+        assert [event[0] for event in recorder.events if event[0] != "watermark"] == ["commit", *resync, "commit"]
         assert recorder.tenants == ["a", "b"]
         assert "Meier" not in caplog.text + str(recorder.events)
 

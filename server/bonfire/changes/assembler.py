@@ -21,9 +21,10 @@ class Advanced(Struct, frozen=True, gc=False):
 
 
 class Unreadable(Struct, frozen=True):
-    """What was told at `position` can't be read."""
+    """What was told at `position`, by the transaction `xid` if by one, can't be read."""
 
     position: int
+    xid: int | None
     reason: str
 
 
@@ -87,7 +88,7 @@ class Assembler:
 
     def _message(self, transactional: bool, content: bytes) -> Event | None:
         if not transactional:
-            return Unreadable(self.position, "a message outside of any transaction")
+            return Unreadable(self.position, None, "a message outside of any transaction")
         if self._open is None:
             raise ProtocolError("a transaction's message came before its beginning")
         try:
@@ -106,7 +107,7 @@ class Assembler:
         self.commit_start = transaction.begin.commit_position
         xid = self._widen(transaction.begin.xid)
         if transaction.unreadable is not None:
-            return Unreadable(end_position, transaction.unreadable)
+            return Unreadable(end_position, xid, transaction.unreadable)
         gathered = transaction.gathering.finish()
         if not gathered.messages and not gathered.bulk:
             return Advanced()

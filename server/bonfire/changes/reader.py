@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 
 from bonfire.changes.assembler import Advanced, Assembler, Unreadable
 from bonfire.changes.ends import Ends
+from bonfire.changes.gate import Gate
 from bonfire.changes.housekeeping import keep_house
 from bonfire.changes.looks import Look, Looks
 from bonfire.changes.source import Lag, Sink, SourceUnavailable
@@ -34,7 +35,7 @@ class Reader:
         self.lineage = walsender.lineage
         self._walsender = walsender
         self._ends = ends
-        self._sink = sink
+        self._gate = Gate(sink)
         self._timing = timing
         self._assembler = Assembler(walsender.position, newest_xid)
         self._told = walsender.position
@@ -80,6 +81,11 @@ class Reader:
             self._pursuit = self._spawn(self._pursue())
 
     @property
+    def is_up(self) -> bool:
+        """Whether the sink takes it for live."""
+        return not self._gate.closed
+
+    @property
     def lag(self) -> Lag:
         """See `ChangeSource.lag`."""
         behind = self._database - self._told
@@ -119,13 +125,18 @@ class Reader:
             case Commit() as commit:
                 self._told = commit.position
                 self._note(commit.position)
-                self._sink.commit(commit)
-            case Unreadable(position, reason):
+                self._gate.commit(commit)
+            case Unreadable(position, xid, reason):
                 _log.error("a commit can't be read, so all live data is read afresh: %s", reason)
                 self._told = position
                 self._note(position)
-                self._sink.gap(reason)
-                self._sink.up(position)
+                watched = self._gate.closed
+                self._gate.lose(position, xid, reason)
+                if self._walsender.standby:
+                    # What it delivers, it has replayed.
+                    self._gate.look(None)
+                elif not watched:
+                    self._spawn(self._open_gate())
             case Advanced(keepalive, reply_requested):
                 self._reply_owed |= reply_requested
                 if keepalive:
@@ -141,7 +152,7 @@ class Reader:
         self._looks.advance(position)
         if position > self._told and position >= self._database:
             self._told = position
-            self._sink.watermark(position)
+            self._gate.watermark(position)
         if self._told >= self._database:
             self._level = self._heard
         if self._ask_again and not self._asked:
@@ -183,9 +194,19 @@ class Reader:
             self._database = progress.flushed
             if self._told >= progress.flushed:
                 self._level = self._timing.monotonic()
-                self._sink.watermark(self._told)
+                self._gate.watermark(self._told)
             else:
                 self.nudge(progress.flushed)
+
+    async def _open_gate(self) -> None:
+        """Look until snapshots show what could not be read."""
+        while self._gate.closed:
+            try:
+                self._gate.look(await self._ends.read.visibility())
+            except SourceUnavailable as error:
+                _log.warning("whether a commit is visible yet is unknown: %s", error)
+            if self._gate.closed:
+                await self._timing.sleep(self._timing.patience)
 
     async def _pursue(self) -> None:
         """Ask, and where asking does not help, write: the end of the WAL may be neither on disk (what a reading

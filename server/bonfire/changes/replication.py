@@ -90,7 +90,8 @@ class ReplicationSource:
         while True:
             reason = await reader.finished
             _log.warning("the change stream ended: %s", reason)
-            sink.down(reason)
+            if reader.is_up:
+                sink.down(reason)
             await reader.close()
             self._reader = None
             reader = await self._open_again(sink)

@@ -8,7 +8,7 @@ A source delivers to its sink, on the event loop's thread and without waiting:
 - `gap`, when commits may have been lost (a slot is gone, an outbox was pruned, a message could not be read): all that
   was derived must be read afresh; the source goes on from a new position by itself;
 - `down` when it lost the database (it reconnects with jittered backoff by itself), `up` when it is live again with
-  nothing lost. After `gap` comes `up` too.
+  nothing lost. After `gap` comes `up` too: then every snapshot taken from now on shows all commits up to its position.
 
 Positions are LSNs with either source, so they compare between nodes of both kinds; but the two give one commit
 different positions (its end in the WAL; a point shortly before its commit record), so a client that moves from
