@@ -235,10 +235,12 @@ async def test_nudges_are_answered_together(database_url: str, timing: Timing) -
 async def test_a_commit_that_can_not_be_read_is_made_up_for_when_it_is_visible(
     own_postgres: Cluster, own_url: str, timing: Timing
 ) -> None:
-    """It is in the WAL, and no snapshot shows it, because it waits for a synchronous standby: until then nothing that is
-    read would hold what it told."""
+    """It is in the WAL, and no snapshot shows it, because it waits for a synchronous standby: until then nothing that
+    is read would hold what it told."""
     async with connected(own_url) as control, connected(own_url) as committing:
+        # The source's sessions too: what they write waits for nobody.
         await control.execute("alter database postgres set synchronous_commit = local")
+        await control.execute("set synchronous_commit = local")
         async with started(ReplicationSource(own_url, timing)) as recorder, asyncio.timeout(20):
             await control.execute("alter system set synchronous_standby_names = 'nobody'")
             await control.execute("select pg_reload_conf()")
