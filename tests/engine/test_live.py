@@ -1,17 +1,19 @@
 """What the engine does with what makes no sense, one case each; the simulation holds the rest."""
 
+from collections import Counter
+
 import msgspec
 import pytest
 from msgspec import Raw
 
 from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.frames import SharedFrame
-from bonfire.engine.live import KEPT_SNAPSHOTS, LiveEngine
+from bonfire.engine.live import KEPT_SNAPSHOTS, SHARES, LiveEngine
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import BATCH
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
-from bonfire_protocol.down import DownFrame, Patch, Subscribed, Transition, Unsubscribed
+from bonfire_protocol.down import DownFrame, Patch, Subscribed, Transition, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 
 EVERYTHING = Visibility(1 << 40, 1 << 40, frozenset())
@@ -265,3 +267,31 @@ def test_a_read_that_later_commits_have_emptied_is_done_again(engine: LiveEngine
     subscribed, _ = told(engine, session)
     assert isinstance(subscribed, Subscribed)
     assert subscribed.rows == [row("next", 99)]
+
+
+def test_a_heartbeat_is_told_in_shares_and_rides_on_transitions() -> None:
+    engine = LiveEngine(1000)
+    plan = KeyedPlan("view", "a", 3, (("n", True),))
+    quiet, busy = ([engine.join(object(), "t", "all") for _ in range(count)] for count in (40, 3))
+    for session in busy:
+        engine.subscribe(session, "s", QueryIdentity("t", "q", b"{}", "all"), plan)
+    read(engine, [])
+    engine.take_outgoing()
+    heard: Counter[Session] = Counter()
+    for beat in range(2 * SHARES):
+        engine.beat(vouched=True)
+        outgoing = engine.take_outgoing()
+        if beat:
+            assert not any(session in one.audience.sessions for one in outgoing for session in busy)
+        assert sum(len(one.audience.sessions) for one in outgoing) <= 3, "no beat tells more than its share"
+        change = RowChange("a", f"r{beat}", None, row(f"r{beat}", beat))
+        engine.commit(Commit(1001 + beat, 10 + beat, [Message("t", "S", [], [ViewChange("view", [change])])]))
+        for one in [*outgoing, *engine.take_outgoing()]:
+            if any(isinstance(shared.frame, Watermark) for shared in one.frames):
+                heard.update(one.audience.sessions)
+    assert {heard[session] for session in quiet} == {2}
+    assert {heard[session] for session in busy} <= {3, 4}, "with their transitions; one at the first beat too"
+    engine.beat(vouched=False)
+    for _ in range(2 * SHARES):
+        engine.beat(vouched=False)
+    assert engine.take_outgoing() == [], "nobody is heard anything while the stream gives no word"

@@ -447,6 +447,9 @@ class World:
             self.ask()
         self.engine.up(transaction.position)
 
+    def beat(self) -> None:
+        self.engine.beat(vouched=self.random.random() < 0.8)
+
     def blink(self) -> None:
         """The stream is lost for a while, and nothing with it."""
         if not self.engine.is_down:
@@ -513,7 +516,8 @@ class World:
             (self.read_on, 2),
             (self.check_result, 1),
             (self.come_back, 1),
-            (self.engine.heartbeat, 2),
+            (self.engine.heartbeat, 1),
+            (self.beat, 4),
         ]
         calls, weights = [call for call, _ in actions], [weight for _, weight in actions]
         for _ in range(steps):

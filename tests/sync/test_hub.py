@@ -316,11 +316,11 @@ async def test_a_heartbeat_that_fails_is_told_and_goes_on(
     peer = Listener()
     hub.join(peer, "t", "all")
 
-    def fail() -> None:
+    def fail(*, vouched: bool) -> None:
         raise RuntimeError("what nobody thought of")
 
     with monkeypatch.context() as broken:
-        broken.setattr(hub.engine, "heartbeat", fail)
+        broken.setattr(hub.engine, "beat", fail)
         hub.watermark(150)
         await settled(lambda: hub.failing == ["heartbeat"])
     hub.watermark(160)

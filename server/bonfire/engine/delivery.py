@@ -10,7 +10,7 @@ from msgspec import Struct
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import Audience, LiveQuery
 from bonfire.engine.session import Session
-from bonfire_protocol.down import Transition
+from bonfire_protocol.down import Transition, Watermark
 from bonfire_protocol.values import format_position
 
 
@@ -22,9 +22,13 @@ class Outgoing(Struct, frozen=True):
 
 
 class Delivery:
-    """Collects what goes out, in order. A frame that several sessions get is one object."""
+    """Collects what goes out, in order. A frame that several sessions get is one object. `period`: after how many
+    beats a watermark goes along with a transition: less than after how many one would be sent by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, period: int) -> None:
+        self.vouching: int | None = None
+        """The number of the present beat; None while the change stream gives no word."""
+        self._period = period
         self._outgoing: list[Outgoing] = []
         self._last_marker: tuple[int, SharedFrame] = (-1, SharedFrame(Transition("0/0")))
 
@@ -91,7 +95,14 @@ class Delivery:
 
     def _to(self, audience: Audience, frames: list[SharedFrame], marker: SharedFrame, position: int) -> None:
         if audience.sessions:
-            self._outgoing.append(Outgoing([*frames, marker], audience))
+            told = [*frames, marker]
+            if self.vouching is not None and audience.vouched_at <= self.vouching - self._period:
+                # They are due a watermark soon: with this one it costs no write of its own.
+                told.append(SharedFrame(Watermark(format_position(position))))
+                audience.vouched_at = self.vouching
+                for session in audience.sessions:
+                    session.vouched_at = self.vouching
+            self._outgoing.append(Outgoing(told, audience))
         for session in audience.held_up:
             session.hold(position, frames)
             self.release(session)
@@ -107,4 +118,5 @@ def _audience(sessions: "dict[Session, list[str]] | list[Session]") -> Audience:
     audience = Audience([], [])
     for session in sessions:
         (audience.sessions if session.free else audience.held_up).append(session)
+    audience.vouched_at = min((session.vouched_at for session in audience.sessions), default=0)
     return audience

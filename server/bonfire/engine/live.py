@@ -1,7 +1,7 @@
 """The live engine: commits and frames in, frames and reads out. Pure; it tells what it owes, the shell does it.
 
 The shell's whole conversation with it:
-- in: `join`, `leave`, `subscribe`, `unsubscribe`, `check`, `commit`, `watermark`, `heartbeat`, `down`, `gap`, `up`, and
+- in: `join`, `leave`, `subscribe`, `unsubscribe`, `check`, `commit`, `watermark`, `beat`, `down`, `gap`, `up`, and
   for each read that it asked for `landed`, `postponed` or `failed`; `look` and `looked` around a read that is no live
   query's; `park` and `unpark` around the time in which a client takes nothing;
 - out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
@@ -34,6 +34,9 @@ from bonfire_protocol.down import Checked, Patch, Resumed, Snapshot, Stale, Subs
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
 
+SHARES = 20
+"""In how many shares the sessions are told of a heartbeat."""
+
 KEPT_SNAPSHOTS = 8
 """Encoded snapshots that a live query keeps, each for the subscriptions of one name."""
 
@@ -51,10 +54,13 @@ class LiveEngine:
         self.is_down = False
         self._events = 0
         self._sessions: dict[Session, None] = {}
+        self._rota: list[dict[Session, None]] = [{} for _ in range(SHARES)]
+        self._joined = 0
+        self._beats = 0
         self._queries = QueryIndex()
         self._reads = Reads()
         self._history = History()
-        self._delivery = Delivery()
+        self._delivery = Delivery(SHARES * 3 // 4)
         self._retained = Retained(position, retained)
         self._checks: dict[LiveQuery, list[tuple[Session, str]]] = {}
         self.checks = 0
@@ -105,6 +111,9 @@ class LiveEngine:
         up."""
         session = Session(key, tenant, access, self.position, since)
         self._sessions[session] = None
+        self._joined += 1
+        session.share = self._joined % SHARES
+        self._rota[session.share][session] = None
         if self.is_down:
             self._delivery.send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
         elif not vouched:
@@ -114,6 +123,7 @@ class LiveEngine:
     def leave(self, session: Session) -> None:
         """The client is gone; nothing is owed to it any more."""
         self._sessions.pop(session, None)
+        self._rota[session.share].pop(session, None)
         subscriptions = list(session.subscriptions.items())
         session.subscriptions.clear()
         session.blocking.clear()
@@ -321,6 +331,26 @@ class LiveEngine:
             self._events += 1
             self.position = position
         self._land()
+
+    def beat(self, *, vouched: bool) -> None:
+        """A share of a heartbeat, to be called `SHARES` times in one, so that a commit never waits for more than a
+        share of the sessions to be told. Who was told along with a transition is not told again. `vouched`: the change
+        stream has given word lately that it keeps up."""
+        self._beats += 1
+        self._delivery.vouching = self._beats if vouched and not self.is_down else None
+        if self._delivery.vouching is None:
+            return
+        told_before = self._beats - SHARES
+        due = [
+            session
+            for session in self._rota[self._beats % SHARES]
+            if session.free and session.vouched_at <= told_before
+        ]
+        if due:
+            for session in due:
+                session.position = self.position
+                session.vouched_at = self._beats
+            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], due)
 
     def heartbeat(self) -> None:
         """Tell every session that is not waiting for a read how far its data are true."""

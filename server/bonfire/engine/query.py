@@ -63,13 +63,15 @@ Plan = KeyedPlan | AppPlan
 
 class Audience:
     """The sessions that get the same bytes, and those that are held up and get them later. `ways` is a place for the
-    transport to keep what it knows of their sockets, so that this too is looked up once."""
+    transport to keep what it knows of their sockets, so that this too is looked up once. `vouched_at`: the beat since
+    which none of them was told that what it holds is fresh."""
 
-    __slots__ = ("held_up", "sessions", "ways")
+    __slots__ = ("held_up", "sessions", "vouched_at", "ways")
 
-    def __init__(self, sessions: "list[Session]", held_up: "list[Session]") -> None:
+    def __init__(self, sessions: "list[Session]", held_up: "list[Session]", vouched_at: int = 0) -> None:
         self.sessions = sessions
         self.held_up = held_up
+        self.vouched_at = vouched_at
         self.ways: Any = None
 
 

@@ -38,10 +38,12 @@ class Session:
         "parked",
         "position",
         "resuming",
+        "share",
         "since",
         "subscriptions",
         "tenant",
         "untold",
+        "vouched_at",
     )
 
     def __init__(self, key: object, tenant: str, access: str, position: int, since: int | None) -> None:
@@ -61,6 +63,10 @@ class Session:
         self.missed: set[int] = set()
         self.untold: set[str] = set()
         self.free = True
+        self.share = 0
+        """Its place in the rota of heartbeats."""
+        self.vouched_at = -1_000_000
+        """The beat at which it was last told that what it holds is fresh."""
 
     # ---- what holds it up -----------------------------------------------------------------------------------
 

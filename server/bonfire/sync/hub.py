@@ -13,7 +13,7 @@ from typing import Protocol
 from bonfire.changes.source import ChangeSource
 from bonfire.engine.commit import Commit, IndexProgress
 from bonfire.engine.delivery import Outgoing
-from bonfire.engine.live import LiveEngine
+from bonfire.engine.live import SHARES, LiveEngine
 from bonfire.engine.query import Plan
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.session import Session
@@ -102,7 +102,8 @@ class Hub:
         self.engine = LiveEngine(await self.source.start(self))
         self._heard_at = asyncio.get_running_loop().time()
         self._beats = [
-            asyncio.create_task(self._every(self._heartbeat, "heartbeat", self._beat)),
+            asyncio.create_task(self._every(self._heartbeat / SHARES, "heartbeat", self._beat)),
+            asyncio.create_task(self._every(self._heartbeat, "conflation", self._conflate)),
             asyncio.create_task(self._every(0.25, "look", self._look)),
         ]
         if self._check_every:
@@ -295,8 +296,10 @@ class Hub:
     async def _beat(self) -> None:
         # A watermark is the stream's word that it keeps up with the database; commits alone may be old ones. Without
         # one the clients get none either, and go stale.
-        if self._hears:
-            self.engine.heartbeat()
+        self.engine.beat(vouched=self._hears)
+        self.pump()
+
+    async def _conflate(self) -> None:
         for session in self.engine.sessions():
             if len(session.held) > HELD_TRANSITIONS:
                 self.engine.park(session)
