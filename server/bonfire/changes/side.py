@@ -34,6 +34,7 @@ select
   current_setting('wal_level') as wal_level,
   pg_is_in_recovery() as standby,
   current_setting('hot_standby_feedback')::bool as feedback,
+  current_setting('max_slot_wal_keep_size') = '-1' as unbounded,
   exists (select from pg_publication where pubname = $1) as published
 """
 
@@ -63,6 +64,7 @@ class Side:
         self._url = url
         self._patience = patience
         self._connection: asyncpg.Connection | None = None
+        self._advised = False
         self._free = asyncio.Lock()
 
     async def check(self, *, replica: bool) -> bool:
@@ -87,12 +89,9 @@ class Side:
                 f"let an administrator run CREATE PUBLICATION {PUBLICATION};",
                 retry=False,
             )
-        if row["standby"] and not row["feedback"]:
-            _log.warning(
-                "the replica's hot_standby_feedback is off: the primary's vacuum will cancel its reads and end its "
-                "change stream, and each time everything is read afresh; set hot_standby_feedback = on there, and let "
-                "it follow the primary over a replication slot"
-            )
+        if not self._advised:
+            self._advised = True
+            _advise(row)
         return bool(row["standby"])
 
     async def lineage(self) -> Lineage:
@@ -213,3 +212,18 @@ class Side:
                 self._connection.terminate()
                 self._connection = None
                 raise refusal_of_question(error) from None
+
+
+def _advise(abilities: asyncpg.Record) -> None:
+    """Say what works, and could go wrong one day."""
+    if abilities["unbounded"]:
+        _log.warning(
+            "max_slot_wal_keep_size is -1 on the database: while a reader of its WAL hangs, its slot may keep WAL until "
+            "the disk is full; set a bound (4GB, say), beyond which that reader starts afresh"
+        )
+    if abilities["standby"] and not abilities["feedback"]:
+        _log.warning(
+            "the replica's hot_standby_feedback is off: the primary's vacuum will cancel its reads and end its change "
+            "stream, and each time everything is read afresh; set hot_standby_feedback = on there, and let it follow "
+            "the primary over a replication slot"
+        )
