@@ -1,4 +1,4 @@
-"""A node's slot never holds the database's WAL without bound, and whatever becomes of it, nothing is lost in silence."""
+"""A slot never holds the database's WAL without bound, and whatever becomes of it, nothing is lost in silence."""
 
 import asyncio
 import dataclasses

@@ -218,8 +218,8 @@ def _advise(abilities: asyncpg.Record) -> None:
     """Say what works, and could go wrong one day."""
     if abilities["unbounded"]:
         _log.warning(
-            "max_slot_wal_keep_size is -1 on the database: while a reader of its WAL hangs, its slot may keep WAL until "
-            "the disk is full; set a bound (4GB, say), beyond which that reader starts afresh"
+            "max_slot_wal_keep_size is -1 on the database: while a reader of its WAL hangs, its slot may keep WAL "
+            "until the disk is full; set a bound (4GB, say), beyond which that reader starts afresh"
         )
     if abilities["standby"] and not abilities["feedback"]:
         _log.warning(
