@@ -9,10 +9,10 @@ from functools import partial
 import psycopg
 import pytest
 
-from support.live_client import LiveClient, live_client
+from support.live_client import LiveClient
 from support.pair import Pair, as_tenant, insert_notes, move_notes, set_in_notes
 from support.psql import psql
-from support.watcher import Watcher
+from support.watcher import Watcher, watching
 
 pytestmark = pytest.mark.acceptance
 
@@ -21,12 +21,7 @@ pytestmark = pytest.mark.acceptance
 async def watchers(pair: Pair, tenant: str) -> AsyncIterator[list[Watcher]]:
     """One client of each node."""
     async with AsyncExitStack() as stack:
-        opened = []
-        for address in pair.addresses:
-            watcher = await Watcher.open(address, tenant=tenant)
-            stack.push_async_callback(watcher.close)
-            opened.append(watcher)
-        yield opened
+        yield [await stack.enter_async_context(watching(address, tenant=tenant)) for address in pair.addresses]
 
 
 @pytest.fixture
@@ -249,15 +244,12 @@ async def test_clients_that_come_in_mid_storm_see_whole_transactions_only(
     async def visit(address: str) -> int:
         visits = 0
         while not done.is_set():
-            client = await Watcher.open(address, tenant=tenant)
-            try:
+            async with watching(address, tenant=tenant) as client:
                 await hold(client)
                 client.always(partial(agree, client))
                 await client.until_at(client.position + 1)
                 agree(client)
                 visits += 1
-            finally:
-                await client.close()
         return visits
 
     async def hold(client: Watcher) -> None:
@@ -294,7 +286,7 @@ async def test_clients_that_come_in_mid_storm_see_whole_transactions_only(
     for watcher in watchers:
         await watcher.until_shown(lambda one: one.rows("count")[0]["family"] == str(turns - 1))
         assert [await watcher.check(name) for name in watcher.queries] == ["same"] * 4
-    async with live_client(pair.urls[0], tenant=tenant) as fresh:
+    async with watching(pair.addresses[0], tenant=tenant) as fresh:
         await fresh.subscribe("notes.listByPatient", "a", patientId="a")
         for watcher in watchers:
             assert watcher.rows("a") == fresh.rows("a")

@@ -1,7 +1,8 @@
 """A live client that looks at every state it is shown, in either spelling, and counts the bytes on the wire."""
 
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import msgspec
@@ -91,3 +92,13 @@ class Watcher(LiveClient):
         number = self.queries[name]
         said = [frame for frame in self.frames if frame.get("query") == number]
         return bool(said[-1].get("more", False))
+
+
+@asynccontextmanager
+async def watching(address: str, **hello: Any) -> AsyncIterator[Watcher]:
+    """A watcher that has been welcomed. `address` is the live socket's."""
+    watcher = await Watcher.open(address, **hello)
+    try:
+        yield watcher
+    finally:
+        await watcher.close()
