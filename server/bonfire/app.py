@@ -33,7 +33,7 @@ from bonfire.lane.worker import Worker
 from bonfire.listening import listener
 from bonfire.node_metrics import MetricsPage, NodeMetrics
 from bonfire.readiness import readiness
-from bonfire.store.pool import Database
+from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.sync.endpoint import Limits, Live
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
@@ -87,7 +87,7 @@ async def start_node(
             reader = Reader(database, bound_sql(source.kind), _now)
         else:
             source = follow_replica(settings.change_source, read_url=settings.read_url, url=url, timing=timing)
-            replica = await Database.connect(settings.read_url, max_size=settings.pool_size)
+            replica = await _replica(settings.read_url, settings.pool_size)
             stack.push_async_callback(replica.close)
             databases["replica"] = replica
             reader = ReplicaReader(replica, database, source, _now)
@@ -245,6 +245,17 @@ async def _indexes(settings: Settings, database: Database) -> Indexes:
         embeddings=settings.embeddings,
         dimensions=settings.embedding_dimensions,
     )
+
+
+async def _replica(url: str, pool_size: int) -> Database:
+    try:
+        return await Database.connect(url, max_size=pool_size)
+    except Fault as fault:
+        raise Fault(
+            fault.code, "The replica can't be reached: see that it runs, and that BONFIRE_READ_URL names it."
+        ) from fault
+    except DatabaseUnusable as error:
+        raise DatabaseUnusable(f"BONFIRE_READ_URL: {error}") from error
 
 
 async def _end(worker: Worker, working: "asyncio.Task[None]") -> None:
