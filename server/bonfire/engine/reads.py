@@ -19,12 +19,14 @@ Answer = list[Raw] | Fault
 
 
 class Wanted(Struct, frozen=True):
-    """One query of a read. `rows`: how many rows to ask for at most (keyed queries)."""
+    """One query of a read. `rows`: how many rows to ask for at most (keyed queries). `since`: the position of the first
+    commit because of which it is read again; None: it is read for another reason."""
 
     number: int
     identity: QueryIdentity
     plan: Plan
     rows: int
+    since: int | None = None
 
 
 class Read(Struct, frozen=True):
@@ -130,7 +132,10 @@ class Reads:
         if urgent:
             self._urgent[tenant] = urgent
         self._under_way[self._tickets] = _Reading(now, list(batch))
-        wanted = [Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan)) for query in batch]
+        wanted = [
+            Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan), query.dirty_since)
+            for query in batch
+        ]
         return Read(self._tickets, tenant, wanted)
 
     def landed(self, ticket: int, visibility: Sight, bound: int, answers: Sequence[Answer]) -> bool:

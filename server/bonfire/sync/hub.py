@@ -216,7 +216,8 @@ class Hub:
             read = self.engine.next_read()
             if read is None:
                 break
-            task = asyncio.create_task(self._read(read))
+            work = self._read(read) if self._tracing is None else self._traced(self._tracing, read)
+            task = asyncio.create_task(work)
             self._reads.add(task)
             task.add_done_callback(self._read_done)
         awaited = self.engine.awaited
@@ -243,6 +244,16 @@ class Hub:
             else:
                 for wire in way.wires:
                     wire.abort()
+
+    async def _traced(self, tracing: Tracing, read: Read) -> None:
+        trace = tracing.read(
+            [one.since for one in read.wanted if one.since is not None], [one.identity.name for one in read.wanted]
+        )
+        try:
+            await self._read(read)
+        finally:
+            if trace is not None:
+                trace.end()
 
     async def _read(self, read: Read) -> None:
         engine = self.engine

@@ -4,6 +4,7 @@ The node has a provider of its own: nothing is registered for the whole process,
 fed by it, which might put statements or arguments into spans.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -17,6 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -27,6 +29,9 @@ from opentelemetry.trace import (
     Tracer,
     set_span_in_context,
 )
+
+REMEMBERED = 4096
+"""Commits that a read may still come of."""
 
 
 def exporting(endpoint: str | None, worker: int | None) -> "OtelTracing":
@@ -47,6 +52,7 @@ class OtelTracing:
         if str(resource.attributes[SERVICE_NAME]).startswith("unknown_service"):
             resource = resource.merge(Resource({SERVICE_NAME: "bonfire"}))
         self._ids = _Ids()
+        self._commits: OrderedDict[int, SpanContext] = OrderedDict()
         self._provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer("bonfire")
@@ -69,15 +75,31 @@ class OtelTracing:
         # Whether it is sampled is for the sampler to say, which does so by the trace's id: alike on every node.
         decision = self._provider.sampler.should_sample(Context(), trace_id, "fan-out").decision
         flags = TraceFlags(TraceFlags.SAMPLED if decision is Decision.RECORD_AND_SAMPLE else TraceFlags.DEFAULT)
-        commit = NonRecordingSpan(SpanContext(trace_id, commit_id, is_remote=True, trace_flags=flags))
+        commit = SpanContext(trace_id, commit_id, is_remote=True, trace_flags=flags)
+        self._commits[position] = commit
+        if len(self._commits) > REMEMBERED:
+            self._commits.popitem(last=False)
         span = self._tracer.start_span(
             "fan-out",
-            set_span_in_context(commit, Context()),
+            _within(commit),
             SpanKind.CONSUMER,
             {"bonfire.tenant": tenant, "bonfire.position": position, "bonfire.xid": xid},
             record_exception=False,
         )
         return OtelFanOut(span)
+
+    def read(self, positions: Sequence[int], queries: Sequence[str]) -> "OtelRead | None":
+        commits = [self._commits[position] for position in sorted(set(positions)) if position in self._commits]
+        if not commits:
+            return None
+        span = self._tracer.start_span(
+            "read",
+            _within(commits[0]),
+            attributes={"bonfire.queries": sorted(set(queries))},
+            links=[Link(commit) for commit in commits[1:]],
+            record_exception=False,
+        )
+        return OtelRead(span)
 
     def close(self) -> None:
         self._provider.shutdown()
@@ -139,6 +161,16 @@ class OtelFanOut:
         self._span.end()
 
 
+class OtelRead:
+    """bonfire.telemetry.tracing.ReadTrace."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+
+    def end(self) -> None:
+        self._span.end()
+
+
 class _Ids(RandomIdGenerator):
     """Random ids, but for the next one where it is set. Spans are made on one thread, so the next one is ours."""
 
@@ -150,6 +182,10 @@ class _Ids(RandomIdGenerator):
 
     def generate_span_id(self) -> int:
         return super().generate_span_id() if self.next_span is None else self.next_span
+
+
+def _within(parent: SpanContext) -> Context:
+    return set_span_in_context(NonRecordingSpan(parent), Context())
 
 
 def _derived(tenant: str, id: str) -> tuple[int, int]:

@@ -7,13 +7,14 @@ have installed OpenTelemetry.
       transaction                    one for each attempt
         commit                       from the last statement to the database's answer
           fan-out                    on each node: from the commit's arrival there to the last socket
+          read                       on each node: queries that are run again because of it, and of those that it links
 
 A node that did not do the mutation knows only what the change stream tells, the tenant and the mutation's id. So the
 ids of the trace and of `commit` are made of these two, alike on every node. An attribute never holds a patient's data:
 no argument, no result, no text of an error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -26,6 +27,13 @@ class FanOut(Protocol):
 
     def end(self) -> None:
         """All of them have been handed to the sockets."""
+
+
+class ReadTrace(Protocol):
+    """Live queries that are being run again because of commits."""
+
+    def end(self) -> None:
+        """Their results are there, or could not be had."""
 
 
 class MutationTrace(Protocol):
@@ -47,6 +55,9 @@ class Tracing(Protocol):
     def mutation(self, tenant: str, id: str, function: str) -> MutationTrace: ...
 
     def fan_out(self, tenant: str, id: str, *, position: int, xid: int) -> FanOut: ...
+
+    def read(self, positions: Sequence[int], queries: Sequence[str]) -> ReadTrace | None:
+        """`queries` are read again because of the commits at `positions`. None when no mutation's is among those."""
 
     def close(self) -> None:
         """Send what has not been sent; may take seconds, so not on the event loop's thread."""
