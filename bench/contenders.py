@@ -32,6 +32,11 @@ class Contender:
     def is_bonfire(self) -> bool:
         return self.dialect == "bonfire"
 
+    @property
+    def write(self) -> str:
+        """Its write's SQL: $1 number, $2 filling, $3 patient."""
+        return WRITE if self.is_bonfire else RIVAL_WRITE
+
 
 BONFIRE = Contender("bonfire", "bonfire", ("bench.node",))
 NODE_PUSH = Contender("Node ws, row pushed", "push", ("node", "push"))
@@ -76,10 +81,6 @@ class Running:
     def name(self) -> str:
         return self.contender.name
 
-    @property
-    def sql(self) -> str:
-        return WRITE if self.contender.is_bonfire else RIVAL_WRITE
-
     async def connect(self, count: int, *, each: int = 1, keys: int = 1, at_once: bool = False) -> dict[str, float]:
         """`count` more clients that hold `each` of `keys` live queries; what bench.load says of it."""
         self.connected += count
@@ -92,35 +93,28 @@ class Running:
     async def write(self, text: str, key: str = KEY) -> int:
         """One write, which is the number that is returned."""
         self.written += 1
-        await self.writer.execute(self.sql, self.written, text, key)
+        await self.writer.execute(self.contender.write, self.written, text, key)
         return self.written
-
-    async def fill(self, keys: int, rows: int, row_bytes: int = 300) -> None:
-        """`rows` records for each of `keys` patients, in one transaction."""
-        text = filling(row_bytes)
-        numbers = range(self.written + 1, self.written + 1 + keys * rows)
-        self.written += keys * rows
-        async with self.writer.transaction():
-            await self.writer.executemany(
-                self.sql, [(number, text, f"p{place // rows}") for place, number in enumerate(numbers)]
-            )
 
 
 @asynccontextmanager
 async def running(
-    cluster: str, contenders: Sequence[Contender], *, patient_count: int = 1
+    cluster: str, contenders: Sequence[Contender], *, patient_count: int = 1, rows_each: int = 0
 ) -> AsyncIterator[list[Running]]:
-    """All of them, started and idle."""
+    """All of them, started and idle. There are so many patients, with so many rows each, before a server starts."""
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(_started(cluster, one, patient_count)) for one in contenders]
+        yield [
+            await stack.enter_async_context(_started(cluster, one, patients(patient_count), rows_each))
+            for one in contenders
+        ]
 
 
 @asynccontextmanager
-async def _started(cluster: str, contender: Contender, count: int) -> AsyncIterator[Running]:
+async def _started(cluster: str, contender: Contender, ids: list[str], rows_each: int) -> AsyncIterator[Running]:
     async with AsyncExitStack() as stack:
         if contender.is_bonfire:
             url = await stack.enter_async_context(bonfire_database(cluster, bench_registry()))
-            await add_patients(url, patients(count))
+            await add_patients(url, ids)
         else:
             url = await stack.enter_async_context(plain_database(cluster))
         writer = await asyncpg.connect(url)
@@ -128,11 +122,15 @@ async def _started(cluster: str, contender: Contender, count: int) -> AsyncItera
         if not contender.is_bonfire:
             for name in ("table", contender.dialect):
                 await writer.execute((RIVALS / f"{name}.sql").read_text(encoding="utf-8"))
+        text = filling(300)
+        rows = [(number, text, id) for number, id in enumerate((id for id in ids for _ in range(rows_each)), 1)]
+        async with writer.transaction():
+            await writer.executemany(contender.write, rows)
         server = await start_server(contender, url)
         stack.push_async_callback(server.stop)
         load = await Child.start("bench.load", contender.dialect, str(server.hello["port"]))
         stack.push_async_callback(load.stop)
-        yield Running(contender, url, server, load, writer)
+        yield Running(contender, url, server, load, writer, written=len(rows))
 
 
 async def start_server(contender: Contender, url: str) -> Child:

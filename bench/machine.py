@@ -1,10 +1,14 @@
 """What a figure was measured on: without it, a figure says nothing."""
 
+import json
 import os
 import platform
+import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from bench.contenders import RIVALS
 
 PACKAGES = ("bonfire", "asyncpg", "msgspec", "psycopg", "starlette", "uvicorn", "uvloop", "websockets")
 
@@ -20,7 +24,15 @@ def describe_machine(postgres: str) -> dict[str, object]:
         "python": platform.python_version(),
         "postgres": postgres,
         "packages": {name: version(name) for name in PACKAGES},
+        "node": _node(),
     }
+
+
+def _node() -> dict[str, str]:
+    """Node's version, and those of what the rivals use, as their lock file names them."""
+    said = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    packages = json.loads((RIVALS / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    return {"node": said, **{name: packages[f"node_modules/{name}"]["version"] for name in ("ws", "pg")}}
 
 
 def _cpu() -> str:

@@ -40,9 +40,8 @@ async def run(cluster: str, rounds: int, size: Size = Size()) -> list[Line]:
     patients = size.shared + size.connections * size.distinct
     # Fresh servers are dear and memory hardly differs from one to the next.
     for _ in range(min(rounds, 2)):
-        async with running(cluster, SERVERS, patient_count=patients) as servers:
+        async with running(cluster, SERVERS, patient_count=patients, rows_each=size.rows) as servers:
             for server in servers:
-                await server.fill(patients, size.rows)
                 found = await _measure(server, size)
                 for figures, figure in zip((idle, subscription, query, whole), found, strict=True):
                     figures.setdefault(server.name, []).append(figure)

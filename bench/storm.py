@@ -29,9 +29,8 @@ async def run(cluster: str, rounds: int, size: Size = Size()) -> list[Line]:
     seconds: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
     servers = (BONFIRE, NODE_PUSH, NODE_REQUERY, STARLETTE_REQUERY)
-    async with running(cluster, servers, patient_count=size.patients) as contenders:
+    async with running(cluster, servers, patient_count=size.patients, rows_each=size.rows) as contenders:
         for one in contenders:
-            await one.fill(size.patients, size.rows)
             # The first storm warms caches, plans and code up.
             await _storm(one, size)
         for _ in range(rounds):

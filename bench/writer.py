@@ -90,5 +90,5 @@ async def writers(server: Running, count: int) -> AsyncIterator[Writers]:
         for _ in range(count):
             conn = await asyncpg.connect(server.url)
             stack.push_async_callback(conn.close)
-            connections.append((conn, await conn.prepare(server.sql)))
+            connections.append((conn, await conn.prepare(server.contender.write)))
         yield Writers(server, connections)
