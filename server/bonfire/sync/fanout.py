@@ -23,7 +23,7 @@ from socket import socket
 
 from bonfire.engine.frames import SharedFrame
 from bonfire.telemetry.metrics import Histogram, Traffic
-from bonfire.telemetry.tracing import FanOut
+from bonfire.telemetry.tracing import Sending
 from bonfire_protocol.codec import Format
 
 log = logging.getLogger("bonfire.fanout")
@@ -223,7 +223,7 @@ class Flusher:
         """Those whose transports hold bytes."""
         self._now = now
         self._batches: list[tuple[bytes, Way]] = []
-        self._commits: list[tuple[float, FanOut | None]] = []
+        self._commits: list[tuple[float, Sending | None]] = []
 
     def queue(self, framed: bytes, way: Way) -> None:
         """These bytes to each of these, after all that was queued before."""
@@ -232,7 +232,7 @@ class Flusher:
         self._batches.append((framed, way))
         self.sent.bytes += len(framed) * len(way.wires)
 
-    def note_commit(self, at: float, fan_out: FanOut | None) -> None:
+    def note_commit(self, at: float, fan_out: Sending | None) -> None:
         """What was queued last is of a commit of that time (seconds since 1970); `fan_out` ends when all of it has been
         handed over."""
         self._commits.append((at, fan_out))

@@ -21,7 +21,7 @@ from bonfire.sync.fanout import Flusher, Wire, spelled, ways
 from bonfire.sync.positions import Positions
 from bonfire.sync.reader import Reader
 from bonfire.telemetry.metrics import WORK_SECONDS, Histogram
-from bonfire.telemetry.tracing import FanOut, Tracing
+from bonfire.telemetry.tracing import Sending, Tracing
 from bonfire_protocol.faults import Fault, FaultCode
 
 log = logging.getLogger("bonfire.hub")
@@ -134,7 +134,7 @@ class Hub:
 
     def commit(self, commit: Commit) -> None:
         self.commits += 1
-        fan_out: FanOut | None = None
+        fan_out: Sending | None = None
         for message in commit.messages:
             if message.mutation is not None and message.tenant is not None:
                 if self._tracing is not None:
@@ -251,6 +251,10 @@ class Hub:
         )
         try:
             await self._read(read)
+            frames, size = self.flusher.sent.frames, self.flusher.sent.bytes
+            self.pump()
+            if trace is not None:
+                trace.queued(self.flusher.sent.frames - frames, self.flusher.sent.bytes - size)
         finally:
             if trace is not None:
                 trace.end()

@@ -70,7 +70,7 @@ class OtelTracing:
         self._ids.next_trace = None
         return OtelMutation(self._tracer, self._ids, span, commit_id)
 
-    def fan_out(self, tenant: str, id: str, *, position: int, xid: int) -> "OtelFanOut":
+    def fan_out(self, tenant: str, id: str, *, position: int, xid: int) -> "OtelSending":
         trace_id, commit_id = _derived(tenant, id)
         # Whether it is sampled is for the sampler to say, which does so by the trace's id: alike on every node.
         decision = self._provider.sampler.should_sample(Context(), trace_id, "fan-out").decision
@@ -86,9 +86,9 @@ class OtelTracing:
             {"bonfire.tenant": tenant, "bonfire.position": position, "bonfire.xid": xid},
             record_exception=False,
         )
-        return OtelFanOut(span)
+        return OtelSending(span)
 
-    def read(self, positions: Sequence[int], queries: Sequence[str]) -> "OtelRead | None":
+    def read(self, positions: Sequence[int], queries: Sequence[str]) -> "OtelSending | None":
         commits = [self._commits[position] for position in sorted(set(positions)) if position in self._commits]
         if not commits:
             return None
@@ -99,7 +99,7 @@ class OtelTracing:
             links=[Link(commit) for commit in commits[1:]],
             record_exception=False,
         )
-        return OtelRead(span)
+        return OtelSending(span)
 
     def close(self) -> None:
         self._provider.shutdown()
@@ -148,24 +148,14 @@ class OtelMutation:
         self._span.end()
 
 
-class OtelFanOut:
-    """bonfire.telemetry.tracing.FanOut."""
+class OtelSending:
+    """bonfire.telemetry.tracing.Sending."""
 
     def __init__(self, span: Span) -> None:
         self._span = span
 
     def queued(self, frames: int, size: int) -> None:
         self._span.set_attributes({"bonfire.frames": frames, "bonfire.bytes": size})
-
-    def end(self) -> None:
-        self._span.end()
-
-
-class OtelRead:
-    """bonfire.telemetry.tracing.ReadTrace."""
-
-    def __init__(self, span: Span) -> None:
-        self._span = span
 
     def end(self) -> None:
         self._span.end()

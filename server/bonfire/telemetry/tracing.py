@@ -19,21 +19,14 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 
-class FanOut(Protocol):
-    """A commit on its way to the sockets of one node."""
+class Sending(Protocol):
+    """What comes of a commit on one node, on its way to the sockets."""
 
     def queued(self, frames: int, size: int) -> None:
         """So many frames, of `size` bytes over all sockets, go out because of it."""
 
     def end(self) -> None:
         """All of them have been handed to the sockets."""
-
-
-class ReadTrace(Protocol):
-    """Live queries that are being run again because of commits."""
-
-    def end(self) -> None:
-        """Their results are there, or could not be had."""
 
 
 class MutationTrace(Protocol):
@@ -54,9 +47,9 @@ class Tracing(Protocol):
 
     def mutation(self, tenant: str, id: str, function: str) -> MutationTrace: ...
 
-    def fan_out(self, tenant: str, id: str, *, position: int, xid: int) -> FanOut: ...
+    def fan_out(self, tenant: str, id: str, *, position: int, xid: int) -> Sending: ...
 
-    def read(self, positions: Sequence[int], queries: Sequence[str]) -> ReadTrace | None:
+    def read(self, positions: Sequence[int], queries: Sequence[str]) -> Sending | None:
         """`queries` are read again because of the commits at `positions`. None when no mutation's is among those."""
 
     def close(self) -> None:
