@@ -17,7 +17,6 @@ from uuid import uuid4
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
-from websockets.http11 import Request
 
 from bonfire.access.identity import authenticate, development_principal
 from bonfire.access.principal import Principal
@@ -35,10 +34,11 @@ from bonfire.node_metrics import MetricsPage, NodeMetrics
 from bonfire.readiness import readiness
 from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.sync.endpoint import Limits, Live
+from bonfire.sync.handshake import Upgrade
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
 from bonfire.sync.replica import ReplicaReader
-from bonfire.sync.websocket import LiveProtocol, check_uvicorn
+from bonfire.sync.websocket import HttpProtocol, LiveProtocol, check_uvicorn
 from bonfire.telemetry.loop import LoopWatch
 from bonfire.telemetry.siblings import Siblings
 from bonfire.telemetry.tracing import open_tracing
@@ -129,8 +129,8 @@ async def start_node(
                 watched.outcome = "replayed" if done.replayed else "committed"
                 return done
 
-        def authenticate_hello(hello: Hello, request: Request) -> Principal:
-            _check_origin(request, settings.origins)
+        def authenticate_hello(hello: Hello, upgrade: Upgrade) -> Principal:
+            _check_origin(upgrade, settings.origins)
             return identify(hello.token, hello.tenant)
 
         def authenticate_http(request: HTTPConnection) -> Principal:
@@ -194,6 +194,7 @@ class Server(uvicorn.Server):
             node.app,
             host=host,
             port=port,
+            http=HttpProtocol,
             ws=partial(LiveProtocol, node.live),  # type: ignore[arg-type]  # it is called like a class, and no more
             lifespan="off",
             log_config=None,
@@ -226,6 +227,10 @@ class Server(uvicorn.Server):
             self._on_ready(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
+        if sockets:
+            # They were handed over: whoever comes now waits there for the process that is next.
+            for server in self.servers:
+                server.close()
         await self._node.live.drain()
         await super().shutdown(sockets)
 
@@ -288,14 +293,14 @@ def _identifier(settings: Settings, development: bool) -> Callable[[str | None, 
     return identify
 
 
-def _check_origin(request: Request, allowed: frozenset[str]) -> None:
+def _check_origin(upgrade: Upgrade, allowed: frozenset[str]) -> None:
     """A browser names the page that opens a socket, and lets any page open one to anywhere: only our own may, and those
     of the origins that the operator names."""
-    origin = request.headers.get("Origin")
+    origin = upgrade.headers.get("origin")
     if origin is None or origin in allowed:
         return
     host = origin.partition("://")[2]
-    if host != request.headers.get("Host"):
+    if host != upgrade.headers.get("host"):
         raise Fault(
             FaultCode.forbidden,
             "pages of another origin may not open this socket",
