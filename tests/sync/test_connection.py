@@ -64,8 +64,8 @@ async def made() -> AsyncIterator[Made]:
     node, protocol = Node(), Protocol()
     live: Any = node
     any_protocol: Any = protocol
-    request: Any = None
-    connection = Connection(live, any_protocol, request)
+    upgrade: Any = None
+    connection = Connection(live, any_protocol, upgrade, "n-1")
     connection._session = node.hub.engine.join(connection, "t", "all")
     connection._let_go()
     connection._unanswered = "mine"

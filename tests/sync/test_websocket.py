@@ -11,10 +11,10 @@ import pytest
 import uvicorn
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.http11 import Request
 
 from bonfire.sync.fanout import Flusher, frame_message
-from bonfire.sync.websocket import MAX_MESSAGE_BYTES, LiveProtocol
+from bonfire.sync.handshake import Upgrade
+from bonfire.sync.websocket import MAX_MESSAGE_BYTES, HttpProtocol, LiveProtocol
 from bonfire_protocol.faults import CloseCode
 from bonfire_protocol.version import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
@@ -50,10 +50,10 @@ class Host:
         self.flusher = Flusher()
         self.taken: list[Echo] = []
 
-    def refusal(self, request: Request) -> tuple[HTTPStatus, str] | None:
-        return None if request.path == "/live" else (HTTPStatus.NOT_FOUND, "not here\n")
+    def refusal(self, upgrade: Upgrade) -> tuple[HTTPStatus, str] | None:
+        return None if upgrade.path == "/live" else (HTTPStatus.NOT_FOUND, "not here\n")
 
-    def take(self, connection: LiveProtocol, request: Request) -> Echo:
+    def take(self, connection: LiveProtocol, upgrade: Upgrade) -> Echo:
         self.taken.append(Echo(connection))
         return self.taken[-1]
 
@@ -64,7 +64,7 @@ async def serving(host: Host) -> AsyncIterator[str]:
         raise AssertionError("no request of HTTP is made here")
 
     ws: Any = partial(LiveProtocol, host)
-    config = uvicorn.Config(nothing, port=0, ws=ws, lifespan="off", log_config=None)
+    config = uvicorn.Config(nothing, port=0, http=HttpProtocol, ws=ws, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server._serve())
     while not server.started:

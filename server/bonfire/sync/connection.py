@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Raw
-from websockets.http11 import Request
 
 from bonfire.access.principal import Principal
 from bonfire.engine.commit import IndexProgress
 from bonfire.engine.session import Session
 from bonfire.sync.fanout import frame_message
+from bonfire.sync.handshake import Upgrade
 from bonfire.sync.reader import plan
 from bonfire.sync.stream import same_history, stream_name
 from bonfire.sync.websocket import LiveProtocol
@@ -50,26 +50,28 @@ class Connection:
         "_live",
         "_mutations",
         "_mutator",
+        "_name",
         "_patience",
         "_pinged",
         "_principal",
         "_protocol",
         "_queries",
-        "_request",
         "_session",
         "_stalled",
         "_unanswered",
         "_unsent",
+        "_upgrade",
         "_written",
         "wire",
     )
 
-    def __init__(self, live: "Live", protocol: LiveProtocol, request: Request) -> None:
+    def __init__(self, live: "Live", protocol: LiveProtocol, upgrade: Upgrade, name: str) -> None:
         self.wire = protocol.wire
         self._live = live
         self._hub = live.hub
         self._protocol = protocol
-        self._request: Request | None = request
+        self._upgrade: Upgrade | None = upgrade
+        self._name = name
         self._principal: Principal | None = None
         self._session: Session | None = None
         # What comes while the client is being welcomed; and who ends its patience with one that does not say hello.
@@ -221,9 +223,9 @@ class Connection:
             reason = f"this server speaks version {PROTOCOL_VERSION}"
             self._turn_away(_version(frame.protocol), CloseCode.version_unsupported, reason)
             return
-        assert self._request is not None
+        assert self._upgrade is not None
         try:
-            self._principal = self._live.authenticate(frame, self._request)
+            self._principal = self._live.authenticate(frame, self._upgrade)
         except Fault as fault:
             self._turn_away(fault, CloseCode.unauthenticated, fault.code.value)
             return
@@ -233,7 +235,7 @@ class Connection:
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        self._request = None
+        self._upgrade = None
         seen = parse_position(frame.position) if frame.position is not None else 0
         if seen <= self._hub.engine.position or not same_history(frame.stream, self._hub.source.stream):
             self._welcome(self._principal, seen, frame.stream)
@@ -260,7 +262,7 @@ class Connection:
         self.send(
             Welcome(
                 PROTOCOL_VERSION,
-                self._live.new_id(),
+                self._name,
                 principal.tenant,
                 principal.user,
                 format_position(engine.position),

@@ -7,12 +7,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from websockets.http11 import Request
-
 from bonfire.access.principal import Principal
 from bonfire.clinical.execute import Outcome
 from bonfire.clinical.registry import Registry
 from bonfire.sync.connection import Connection
+from bonfire.sync.handshake import Upgrade
 from bonfire.sync.hub import Hub
 from bonfire.sync.websocket import PATH, LiveProtocol
 from bonfire.telemetry.metrics import Traffic
@@ -23,7 +22,7 @@ from bonfire_protocol.up import Hello, Mutate
 log = logging.getLogger("bonfire.live")
 
 Mutator = Callable[[Principal, Mutate], Awaitable[Outcome]]
-Authenticator = Callable[[Hello, Request], Principal]
+Authenticator = Callable[[Hello, Upgrade], Principal]
 
 TEND_SECONDS = 10.0
 """How often each connection is looked after. A peer that is gone without a word is noticed within three of these."""
@@ -78,7 +77,6 @@ class Live:
         self.registry = registry
         self.authenticate = authenticate
         self.mutate = mutate
-        self.new_id = new_id
         self.functions = functions
         """The fingerprint of what the registry declares: see bonfire.sync.stream."""
         self.stale_after_ms = stale_after_ms
@@ -90,6 +88,8 @@ class Live:
         self.received = Traffic()
         self.refusals: Counter[str] = Counter()
         """Frames that were refused, by the code of the fault."""
+        self._name = new_id()[:8]
+        self._taken = 0
         self._tending: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -102,16 +102,17 @@ class Live:
 
     # ---- connections come and go ----------------------------------------------------------------------------
 
-    def refusal(self, request: Request) -> tuple[HTTPStatus, str] | None:
-        if request.path.partition("?")[0] != PATH:
+    def refusal(self, upgrade: Upgrade) -> tuple[HTTPStatus, str] | None:
+        if upgrade.path != PATH:
             return HTTPStatus.NOT_FOUND, f"the live socket is at {PATH}\n"
         if len(self.connections) >= self.limits.connections:
             self.refused += 1
             return HTTPStatus.SERVICE_UNAVAILABLE, "this server has as many connections as it takes: come back later\n"
         return None
 
-    def take(self, connection: LiveProtocol, request: Request) -> Connection:
-        taken = Connection(self, connection, request)
+    def take(self, connection: LiveProtocol, upgrade: Upgrade) -> Connection:
+        self._taken += 1
+        taken = Connection(self, connection, upgrade, f"{self._name}-{self._taken}")
         self.connections.add(taken)
         return taken
 

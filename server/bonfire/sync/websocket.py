@@ -1,9 +1,9 @@
 """WebSocket on uvicorn's transport: bytes in, messages out to whoever serves them; one's own frames go past it.
 
-uvicorn reads the HTTP request, sees the upgrade, and gives the connection to a class of ours, made as it makes its own
-(`ws=`). The rules of RFC 6455 are those of `websockets`' sans-I/O server. What the two usually have between them and an
-application (a task, a queue, a scope, two awaits a message) is left out: a message is a function call, and a quiet
-connection is a few small objects.
+uvicorn reads the HTTP request; where it asks for an upgrade, `HttpProtocol` gives the connection to a `LiveProtocol`.
+The rules for frames are those of `websockets`' sans-I/O server. What the two usually have between them and an
+application (a second parse, a task, a queue, a scope, two awaits a message) is left out: a message is a function call,
+and a quiet connection is a few small objects.
 
 Pings, close frames and refusals are written here; all data frames through the connection's `Wire`. `check_uvicorn`
 proves at start that the parts of uvicorn that this leans on are what they were.
@@ -17,18 +17,17 @@ from socket import socket
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
-from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
-from websockets.http11 import Request
+from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
 from bonfire.sync.fanout import HIGH_WATER, LOW_WATER, WINDOW_BITS, Flusher, Spelling, Wire
+from bonfire.sync.handshake import Accepted, Refused, Upgrade, refused, shake_hands
 from bonfire_protocol.codec import Format
 from bonfire_protocol.faults import CloseCode
-from bonfire_protocol.version import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
+from bonfire_protocol.version import MSGPACK_SUBPROTOCOL
 
 log = logging.getLogger("bonfire.websocket")
 
@@ -65,17 +64,29 @@ class Host(Protocol):
     flusher: Flusher
     compress: bool
 
-    def refusal(self, request: Request) -> tuple[HTTPStatus, str] | None:
+    def refusal(self, upgrade: Upgrade) -> tuple[HTTPStatus, str] | None:
         """Why this one is not taken; None: it is."""
 
-    def take(self, connection: "LiveProtocol", request: Request) -> Receiver:
+    def take(self, connection: "LiveProtocol", upgrade: Upgrade) -> Receiver:
         """The handshake is done."""
+
+
+class HttpProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP, which gives a connection up to what `uvicorn.Config(ws=...)` makes."""
+
+    def handle_websocket_upgrade(self) -> None:
+        self.connections.discard(self)
+        make: Any = self.ws_protocol_class
+        protocol: LiveProtocol = make(server_state=self.server_state)
+        protocol.connection_made(self.transport)
+        self.transport.set_protocol(protocol)
+        protocol.upgrade(Upgrade.of(self.scope["method"], self.url, self.scope["headers"]))
 
 
 class LiveProtocol(asyncio.Protocol):
     """One WebSocket connection, from uvicorn's hand-over to its end."""
 
-    def __init__(self, host: Host, *, server_state: Any, **of_uvicorn: Any) -> None:
+    def __init__(self, host: Host, *, server_state: Any) -> None:
         self.wire: Wire
         self.heard = True
         """Whether anything came since this was last set to False."""
@@ -85,13 +96,7 @@ class LiveProtocol(asyncio.Protocol):
         self._receiver: Receiver | None = None
         self._fragments: list[bytes] = []
         self._closing: asyncio.TimerHandle | None = None
-        self._protocol = ServerProtocol(
-            extensions=_DEFLATE if host.compress else None,
-            subprotocols=_SUBPROTOCOLS,
-            select_subprotocol=_select_subprotocol,
-            max_size=MAX_MESSAGE_BYTES,
-            logger=log,
-        )
+        self._protocol = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=log)
 
     # ---- what the transport says ----------------------------------------------------------------------------
 
@@ -110,8 +115,6 @@ class LiveProtocol(asyncio.Protocol):
         for event in protocol.events_received():
             if isinstance(event, Frame):
                 self._frame(event, messages)
-            elif isinstance(event, Request):
-                self._shake_hands(event)
         if messages and self._receiver is not None:
             self._receiver.receive(messages)
         # Answers to pings and to a close, and the farewell to one who broke the rules.
@@ -172,32 +175,28 @@ class LiveProtocol(asyncio.Protocol):
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(seconds, self._read_on)
 
+    def upgrade(self, upgrade: Upgrade) -> None:
+        """The request that began it all."""
+        refusal = self._host.refusal(upgrade)
+        answer = shake_hands(upgrade, compress=self._host.compress) if refusal is None else refused(*refusal)
+        match answer:
+            case Refused(response=response):
+                self.wire.send(response)
+                self.wire.end()
+                self._transport.close()
+            case Accepted(response, subprotocol, extensions):
+                self.wire.send(response)
+                self._protocol.extensions = extensions
+                format = Format.msgpack if subprotocol == MSGPACK_SUBPROTOCOL else Format.json
+                # Who asks for a smaller window than the shared bytes are made with gets them as they are.
+                compressed = any(
+                    isinstance(extension, PerMessageDeflate) and extension.local_max_window_bits >= WINDOW_BITS
+                    for extension in extensions
+                )
+                self.wire.spelling = Spelling(format, compressed)
+                self._receiver = self._host.take(self, upgrade)
+
     # ---- inside ---------------------------------------------------------------------------------------------
-
-    def _shake_hands(self, request: Request) -> None:
-        refusal = self._host.refusal(request)
-        if refusal is not None:
-            self._refuse(*refusal)
-            return
-        response = self._protocol.accept(request)
-        self._protocol.send_response(response)
-        self._write_own()
-        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
-            self._transport.close()
-            return
-        format = Format.msgpack if self._protocol.subprotocol == MSGPACK_SUBPROTOCOL else Format.json
-        # Who asks for a smaller window than the shared bytes are made with gets them as they are.
-        compressed = any(
-            isinstance(extension, PerMessageDeflate) and extension.local_max_window_bits >= WINDOW_BITS
-            for extension in self._protocol.extensions
-        )
-        self.wire.spelling = Spelling(format, compressed)
-        self._receiver = self._host.take(self, request)
-
-    def _refuse(self, status: HTTPStatus, text: str) -> None:
-        self._protocol.send_response(self._protocol.reject(status, text))
-        self._write_own()
-        self._transport.close()
 
     def _frame(self, frame: Frame, messages: list[bytes]) -> None:
         match frame.opcode:
@@ -243,10 +242,11 @@ class LiveProtocol(asyncio.Protocol):
 
 def check_uvicorn() -> None:
     """Prove that the parts of uvicorn that are leant on here are there. RuntimeError names what is missing."""
-    names = HttpToolsProtocol.handle_websocket_upgrade.__code__.co_names
-    missing = [name for name in ("ws_protocol_class", "connection_made", "data_received") if name not in names]
-    given = WebSocketsSansIOProtocol.__init__.__code__.co_varnames
-    missing += [name for name in ("config", "server_state", "app_state") if name not in given]
+    upgrading = HttpToolsProtocol.handle_websocket_upgrade.__code__.co_names
+    names = ("connections", "discard", "scope", "url", "server_state", "ws_protocol_class", "connection_made")
+    missing = [name for name in (*names, "set_protocol") if name not in upgrading]
+    if "handle_websocket_upgrade" not in HttpToolsProtocol.data_received.__code__.co_names:
+        missing.append("handle_websocket_upgrade")
     if missing:
         raise RuntimeError(
             f"this uvicorn is not one that bonfire knows: {', '.join(missing)} missing; install uvicorn 0.54"
@@ -260,21 +260,3 @@ def _second_descriptor(transport: asyncio.Transport) -> socket | None:
     second = socket(known.family, known.type, known.proto, fileno=os.dup(known.fileno()))
     second.setblocking(False)
     return second
-
-
-def _select_subprotocol(protocol: ServerProtocol, offered: Any) -> Subprotocol | None:
-    # A client that offers none of ours is spoken to in JSON without one.
-    return next((known for known in (_MSGPACK, _JSON) if known in offered), None)
-
-
-_MSGPACK, _JSON = Subprotocol(MSGPACK_SUBPROTOCOL), Subprotocol(JSON_SUBPROTOCOL)
-_SUBPROTOCOLS = [_MSGPACK, _JSON]
-_DEFLATE = [
-    # Without context between messages, so that the same compressed bytes fit every connection, and none holds memory.
-    ServerPerMessageDeflateFactory(
-        server_no_context_takeover=True,
-        client_no_context_takeover=True,
-        server_max_window_bits=WINDOW_BITS,
-        compress_settings={"memLevel": 5},
-    )
-]
