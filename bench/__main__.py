@@ -1,6 +1,6 @@
 """`make bench`, or `python -m bench [NAME ...]`: measure, print the table, keep the JSON.
 
-`python -m bench plot FILE` draws what is in such a JSON.
+`python -m bench plot FILE` draws what is in such a JSON; `python -m bench page FILE` puts it on the page of the docs.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from bench.child import raise_file_limit
 from bench.contenders import NoNode, install_rivals
 from bench.database import benchmark_cluster, postgres_version
 from bench.machine import describe_machine
+from bench.page import write_page
 from bench.report import Line, Report, print_lines, read_report, write_report
 
 Bench = Callable[[str, int], Awaitable[list[Line]]]
@@ -57,19 +58,23 @@ async def measure(names: Sequence[str], rounds: int, quick: bool, console: Conso
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure bonfire beside others.")
-    parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHES)} (all); or: plot FILE")
+    parser.add_argument("names", nargs="*", help=f"which ones: {', '.join(BENCHES)} (all); or: plot FILE, page FILE")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is measured (3)")
     parser.add_argument("--quick", action="store_true", help="tiny and short: to see that it works, not for figures")
     parser.add_argument("--out", type=Path, default=Path("bench/results/last.local.json"), help="where the JSON goes")
-    parser.add_argument("--images", type=Path, default=Path("docs/images"), help="where plots go")
+    parser.add_argument("--docs", type=Path, default=Path("docs"), help="where plot and page write to")
     arguments = parser.parse_args()
-    if arguments.names[:1] == ["plot"]:
-        # matplotlib is needed for this alone.
-        from bench.plot import draw
+    match arguments.names:
+        case ["plot", file]:
+            # matplotlib is needed for this alone.
+            from bench.plot import draw
 
-        for path in draw(read_report(Path(arguments.names[1])), arguments.images):
-            print(path)
-        return
+            for path in draw(read_report(Path(file)), arguments.docs / "images"):
+                print(path)
+            return
+        case ["page", file]:
+            write_page(read_report(Path(file)), arguments.docs / "benchmarks.md")
+            return
     if unknown := set(arguments.names) - set(BENCHES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
     raise_file_limit()

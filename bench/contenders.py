@@ -3,6 +3,7 @@
 Each has a database, a server process, a load process and a writer of its own, so that none hears of another's writes.
 """
 
+import fcntl
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Sequence
@@ -53,16 +54,19 @@ def install_rivals() -> None:
     """What the Node server needs, as its lock file names it; nothing when it is there. Raises `NoNode`."""
     lock = RIVALS / "package-lock.json"
     mark = RIVALS / "node_modules" / ".installed"
-    if mark.exists() and mark.read_bytes() == lock.read_bytes():
-        return
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise NoNode("the Node server of the benchmarks needs Node 20 or newer, and npm")
-    done = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=RIVALS, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise NoNode(f"npm could not install what the Node server of the benchmarks needs: {done.stderr[-400:]}")
-    mark.write_bytes(lock.read_bytes())
+    with lock.open("rb") as file:
+        # One process at a time: tests run side by side.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        wanted = file.read()
+        if mark.exists() and mark.read_bytes() == wanted:
+            return
+        command = ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"]
+        done = subprocess.run(command, cwd=RIVALS, capture_output=True, text=True)
+        if done.returncode:
+            raise NoNode(f"npm could not install what the Node server of the benchmarks needs: {done.stderr[-400:]}")
+        mark.write_bytes(wanted)
 
 
 @dataclass

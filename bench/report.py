@@ -80,8 +80,8 @@ def print_lines(lines: Sequence[Line], console: Console) -> None:
             line.case if new else "",
             line.unit if new else "",
             line.beside,
-            _spelled(found.ours) if new else "",
-            _spelled(found.theirs),
+            spelled(found.ours) if new else "",
+            spelled(found.theirs),
             f"{found.ratio:.2f}",
             f"{found.low:.2f} - {found.high:.2f}",
             _to_reach(line),
@@ -104,9 +104,9 @@ def read_report(path: Path) -> Report:
 def _to_reach(line: Line) -> str:
     if line.reached is None:
         return ""
-    wanted = f"{line.target:.2f}" if line.target is not None else _spelled(line.goal or 0)
+    wanted = f"{line.target:.2f}" if line.target is not None else spelled(line.goal or 0)
     return f"{wanted} [green]ok[/]" if line.reached else f"{wanted} [red]missed[/]"
 
 
-def _spelled(value: float) -> str:
+def spelled(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
