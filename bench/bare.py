@@ -30,7 +30,7 @@ class Sender:
         if any(message.source is not None for message in commit.messages):
             self._connection.send(self._data)
 
-    def watermark(self, position: int) -> None:
+    def watermark(self, position: int, age: float) -> None:
         pass
 
     def down(self, reason: str) -> None:

@@ -28,7 +28,7 @@ def words(told: Recorder) -> list[object]:
 async def test_open_it_passes_everything_on(told: Recorder) -> None:
     gate = Gate(told)
     gate.commit(commit(10, 1))
-    gate.watermark(20)
+    gate.watermark(20, 0.0)
     gate.look(all_but(1))
     assert words(told) == [1, "watermark"]
 
@@ -38,7 +38,7 @@ async def test_closed_it_waits_for_a_snapshot_that_shows_all(told: Recorder) -> 
     gate.commit(commit(10, 1))
     gate.lose(20, 2, "unreadable")
     gate.commit(commit(30, 3))
-    gate.watermark(40)
+    gate.watermark(40, 0.0)
     assert gate.closed
     assert words(told) == [1, "down", "gap"]
     gate.look(all_but(2))

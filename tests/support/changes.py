@@ -41,8 +41,9 @@ class Recorder:
         self.commits.append(commit)
         self._note("commit", commit)
 
-    def watermark(self, position: int) -> None:
+    def watermark(self, position: int, age: float) -> None:
         assert self.is_up
+        assert age >= 0
         assert position >= self.position
         self.position = position
         self._note("watermark", position)

@@ -476,3 +476,27 @@ async def test_who_comes_while_the_stream_is_silent_is_told_so(
     assert b"stale" in late.received
     hub.watermark(150)
     await settled(lambda: b"watermark" in late.received)
+
+
+async def test_a_word_of_long_ago_vouches_for_nothing(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, _ = made
+    await settled(lambda: hub.watermark_age > 0.04)
+    peer = Listener()
+    hub.join(peer, "t", "all")
+    hub.watermark(150, age=6.0)
+    assert hub.engine.position == 150, "commits up to there have come, whenever the database was asked"
+    await asyncio.sleep(0.06)
+    assert b"watermark" not in peer.received
+    hub.watermark(150, age=0.001)
+    await settled(lambda: b"watermark" in peer.received)
+
+
+async def test_a_replicas_node_serves_nobody_who_has_seen_more(
+    made: tuple[Hub, ScriptedSource, ScriptedReader],
+) -> None:
+    hub, _, reader = made
+    reader.may_lag = True
+    reader.bounds = [150]
+    assert await hub.may_serve(200, timeout=0.01) is False, "it is behind, however it looks"
+    hub.down("the standby is away")
+    assert await hub.may_serve(200, timeout=0.01) is False

@@ -38,9 +38,9 @@ class Gate:
         else:
             self._held.append(commit)
 
-    def watermark(self, position: int) -> None:
+    def watermark(self, position: int, age: float) -> None:
         if self._awaited is None:
-            self._sink.watermark(position)
+            self._sink.watermark(position, age)
 
     def lose(self, position: int, xid: int | None, reason: str) -> None:
         """What was told at `position`, by the transaction `xid` if by one, can't be read."""

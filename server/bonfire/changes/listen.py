@@ -167,6 +167,7 @@ class ListenSource:
             self._wake.clear()
             due, self._watermark_due = self._watermark_due, False
             # Asked for before the commits are read: what it covers is visible to that reading.
+            asked_at = self._timing.monotonic()
             watermark = await connection.watermark() if due else None
             self._newest = max(self._newest, watermark or 0)
             if not await self._read_on(connection, sink):
@@ -176,7 +177,7 @@ class ListenSource:
                 # While a commit is under way there is no better position than the last commit's.
                 self._told = max(self._told, watermark or 0)
                 self._level = self._timing.monotonic()
-                sink.watermark(self._told)
+                sink.watermark(self._told, self._level - asked_at)
 
     async def _read_on(self, connection: OutboxConnection, sink: Sink) -> bool:
         """Deliver all that is to be read; false when some of it is no longer there."""

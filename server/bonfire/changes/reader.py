@@ -40,6 +40,7 @@ class Reader:
         self._assembler = Assembler(walsender.position, newest_xid)
         self._told = walsender.position
         self._database = walsender.position
+        self._asked_at = timing.monotonic()
         self._acknowledged = walsender.position
         self._acknowledging = False
         self._target = walsender.position
@@ -152,7 +153,7 @@ class Reader:
         self._looks.advance(position)
         if position > self._told and position >= self._database:
             self._told = position
-            self._gate.watermark(position)
+            self._gate.watermark(position, self._heard - self._asked_at)
         if self._told >= self._database:
             self._level = self._heard
         if self._ask_again and not self._asked:
@@ -180,6 +181,7 @@ class Reader:
                 return
             if silent >= self._timing.heartbeat:
                 self._ask()
+            asked_at = self._timing.monotonic()
             try:
                 progress = await self._ends.primary.progress()
                 promoted = self._walsender.standby and not await self._ends.read.is_standby()
@@ -192,9 +194,10 @@ class Reader:
                 return
             self._assembler.note_xid(progress.xid)
             self._database = progress.flushed
+            self._asked_at = asked_at
             if self._told >= progress.flushed:
                 self._level = self._timing.monotonic()
-                self._gate.watermark(self._told)
+                self._gate.watermark(self._told, self._level - asked_at)
             else:
                 self.nudge(progress.flushed)
 

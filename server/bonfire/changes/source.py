@@ -2,9 +2,10 @@
 
 A source delivers to its sink, on the event loop's thread and without waiting:
 - each commit that holds at least one bonfire message, once, in the database's commit order;
-- watermarks: "every commit up to this position has been delivered, and a moment ago the database had none that is
-  newer". One comes at least every heartbeat while the source keeps up with the database, and soon after `nudge`. A
-  source that lags behind the database gives none: a commit's `at` says how old it is, and silence says `stale`;
+- watermarks: "every commit up to this position has been delivered, and `age` seconds ago the database had none that is
+  newer": since it was asked, however long the answer took, and however long this process stood still. One comes at
+  least every heartbeat while the source keeps up with the database, and soon after `nudge`. A source that lags behind
+  the database gives none: a commit's `at` says how old it is, and silence says `stale`;
 - `gap`, when commits may have been lost (a slot is gone, an outbox was pruned, a message could not be read): all that
   was derived must be read afresh; the source goes on from a new position by itself;
 - `down` when it lost the database (it reconnects with jittered backoff by itself), `up` when it is live again with
@@ -36,7 +37,7 @@ class Sink(Protocol):
     """Who takes the changes. No method waits; none raises."""
 
     def commit(self, commit: Commit) -> None: ...
-    def watermark(self, position: int) -> None: ...
+    def watermark(self, position: int, age: float) -> None: ...
     def down(self, reason: str) -> None: ...
     def up(self, position: int) -> None: ...
     def gap(self, reason: str) -> None: ...

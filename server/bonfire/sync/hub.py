@@ -165,8 +165,8 @@ class Hub:
         if any(message.source in self._lane_sources for message in commit.messages):
             self._wake_lanes()
 
-    def watermark(self, position: int) -> None:
-        self._hear()
+    def watermark(self, position: int, age: float = 0.0) -> None:
+        self._hear(age)
         self.engine.watermark(position)
         self._advance.set()
         self.pump()
@@ -191,8 +191,8 @@ class Hub:
         self._advance.set()
         self.pump()
 
-    def _hear(self) -> None:
-        self._heard_at = asyncio.get_running_loop().time()
+    def _hear(self, age: float = 0.0) -> None:
+        self._heard_at = max(self._heard_at, asyncio.get_running_loop().time() - age)
 
     def _start_over(self, position: int) -> None:
         """The database has gone back in its own order, as it does when one takes its place that lacks its last commits.
@@ -397,7 +397,12 @@ class Hub:
         If the database itself has no such position (it was put back from a backup), a fresh start is all there is;
         and while it is away, there is nothing to show that could be older.
         """
-        if position <= self.engine.position or await self.reach(position, timeout) or self.engine.is_down:
+        if position <= self.engine.position or await self.reach(position, timeout):
+            return True
+        if self.reader.may_lag:
+            # A replica that lags looks like a database that was put back, and shows older results when it is there.
+            return False
+        if self.engine.is_down:
             return True
         try:
             return await self.reader.bound() < position
