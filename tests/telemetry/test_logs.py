@@ -4,36 +4,14 @@ import asyncio
 import io
 import json
 import logging
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from bonfire.telemetry.logs import MOST_FRAMES, LogForm, configure_logging
+from bonfire.telemetry.logs import MOST_FRAMES, LogForm
+from telemetry.conftest import Configure
 
 log = logging.getLogger("bonfire.test")
-
-Configure = Callable[..., io.StringIO]
-
-
-@pytest.fixture
-def configure() -> Iterator[Configure]:
-    """Have the log written to what is returned; afterwards all is as it was."""
-    names = ("", "bonfire", "bonfire.websocket", "uvicorn.error")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
-
-    def begin(form: LogForm = "json", level: str = "info", worker: int | None = None, **more: Any) -> io.StringIO:
-        stream = io.StringIO()
-        # pytest's own handlers stay out of it: they would be closed.
-        logging.getLogger().handlers[:] = []
-        configure_logging(level=level, form=form, worker=worker, stream=stream, **more)
-        return stream
-
-    yield begin
-    for logger, level, handlers in before:
-        logger.setLevel(level)
-        logger.handlers[:] = handlers
 
 
 def only_line(stream: io.StringIO) -> dict[str, Any]:

@@ -40,8 +40,9 @@ def configure_logging(
     logging.getLogger("bonfire").setLevel(wanted)
     # `websockets` logs through it every frame that it is given, at `debug`.
     logging.getLogger("bonfire.websocket").setLevel(max(wanted, logging.INFO))
-    # uvicorn's own lines repeat what the announcement says.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    # httpx tells at `info` what it asks for, with all that is in the address; uvicorn what the announcement says.
+    for name in ("httpx", "uvicorn.error"):
+        logging.getLogger(name).setLevel(max(wanted, logging.WARNING))
 
 
 class TextFormatter(logging.Formatter):
