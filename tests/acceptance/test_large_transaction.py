@@ -1,4 +1,4 @@
-"""One transaction of 60,000 notes, more than a node carries: applied whole, in its place, by a node that stays small."""
+"""One transaction of 60,000 notes, more than a node carries: applied whole, in place, by a node that stays small."""
 
 import psycopg
 import pytest

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,6 +16,7 @@ from websockets.exceptions import WebSocketException
 
 from acceptance.conftest import Running, Start, run_bonfire
 from bonfire.access.identity import mint
+from bonfire.store.cluster import VERSION
 from support.live_client import Held, LiveClient
 
 pytestmark = pytest.mark.acceptance
@@ -217,3 +219,21 @@ def test_what_keeps_them_from_starting_is_said_and_ends_all(database_url: str) -
     assert told.returncode == 1
     assert "Postgres can't be reached" in told.stderr
     assert "did not start" in told.stderr
+
+
+async def test_the_embedded_database_is_the_supervisors(data_folder: Path) -> None:
+    """It outlives a worker that is killed, and ends with the supervisor."""
+    environment = {"DATABASE_URL": "", "BONFIRE_DATA_DIR": str(data_folder), "BONFIRE_TOKEN_KEY": KEY}
+    assert run_bonfire("migrate", **environment).returncode == 0
+    running = Running(["serve", "--workers", "2", "--port", "0"], environment)
+    try:
+        cluster = data_folder / f"postgres-{VERSION}"
+        pid = (cluster / "postmaster.pid").read_text().splitlines()[0]
+        workers = [child for child in processes(running) if str(child) != pid]
+        os.kill(workers[0], signal.SIGKILL)
+        await until(lambda: "serves again" in "".join(running.log))
+        assert (cluster / "postmaster.pid").read_text().splitlines()[0] == pid
+        await new_patient(running)
+    finally:
+        assert running.stop() == 0
+    assert not (cluster / "postmaster.pid").exists()
