@@ -16,7 +16,7 @@ import uvloop
 
 from soak.attempt import attempt, end_on_sigterm, own_folder
 from soak.postgres import SoakPostgres
-from soak.report import describe, summary
+from soak.report import describe, story, summary
 from soak.run import Outcome, prepare, run
 from soak.script import Script, compose, load, save
 from soak.shrink import shortest
@@ -38,6 +38,8 @@ def main() -> int:
     if arguments.replay is not None:
         outcome = attempt(load(arguments.replay))
         print(describe(outcome), flush=True)
+        if outcome.violations:
+            _tell_stories(outcome, arguments.replay.with_suffix(".logs"))
         return 1 if outcome.violations else 0
     seed = arguments.seed if arguments.seed is not None else secrets.randbelow(2**31)
     print(f"seed {seed}", flush=True)
@@ -69,6 +71,7 @@ async def _series(arguments: argparse.Namespace, seed: int) -> int:
                     print(describe(outcome), flush=True)
                     failed = script
                     _keep_logs(folder, arguments.out.with_suffix(".logs"))
+                    _tell_stories(outcome, arguments.out.with_suffix(".logs"))
         finally:
             await asyncio.to_thread(postgres.stop)
     if blocked:
@@ -91,6 +94,14 @@ def _add(total: Outcome, outcome: Outcome) -> None:
     total.faults += outcome.faults
     total.blocked |= outcome.blocked
     total.notes += outcome.notes
+
+
+def _tell_stories(outcome: Outcome, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for client in {violation.client for violation in outcome.violations}:
+        told = story(outcome.journal, client)
+        if told.strip():
+            (target / f"{client}.txt").write_text(told)
 
 
 def _keep_logs(folder: Path, target: Path) -> None:

@@ -3,7 +3,9 @@
 from collections import Counter
 from datetime import UTC, datetime
 
+from bonfire_protocol.values import format_position
 from soak.checker import Violation
+from soak.journal import Journal
 from soak.run import Outcome
 
 _SHOWN = 12
@@ -35,6 +37,27 @@ def describe(outcome: Outcome) -> str:
     return "\n".join(lines)
 
 
+def story(journal: Journal, client: str) -> str:
+    """All that a client was sent, and what it made of it."""
+    lines = []
+    for connection in (each for each in journal.connections if each.client == client):
+        lines.append(
+            f"connection {connection.number} to node {connection.node} ({connection.source}): had seen "
+            f"{format_position(connection.said)}, welcomed at {format_position(connection.welcome)}"
+        )
+        for step in connection.steps:
+            changed = ", ".join(
+                f"{key.query} {key.args} {'let go' if result is None else len(result)}"
+                for key, result in step.changed.items()
+            )
+            lines.append(f"{_clock(step.at)} {format_position(step.position)} {step.how}: {changed}")
+    return "\n".join(lines) + "\n"
+
+
 def _line(violation: Violation) -> str:
-    at = datetime.fromtimestamp(violation.at, UTC).strftime("%H:%M:%S.%f")[:-3]
-    return f"BROKEN {violation.promise} ({violation.kind}) at {at}, {violation.client}: {violation.detail}"
+    where = f"at {_clock(violation.at)}, {violation.client}"
+    return f"BROKEN {violation.promise} ({violation.kind}) {where}: {violation.detail}"
+
+
+def _clock(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S.%f")[:-3]

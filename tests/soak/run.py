@@ -40,6 +40,7 @@ class Outcome:
     """What came of a run."""
 
     violations: list[Violation]
+    journal: Journal = field(default_factory=Journal)
     counts: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     blocked: dict[str, str] = field(default_factory=dict)
@@ -109,7 +110,7 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
     history, done = await postgres.history(before, all_keys())
     violations = check(journal, history, done, stale_after=STALE_AFTER, slack=SLACK + 3 * lag.most)
     violations += await _check_database(postgres)
-    outcome = Outcome(violations, faults=faults.counts, blocked=faults.blocked)
+    outcome = Outcome(violations, journal, faults=faults.counts, blocked=faults.blocked)
     outcome.notes = [note for node in nodes for note in node.faults]
     outcome.counts.update(
         {
@@ -165,9 +166,8 @@ def _everybody(
                     # One user with two windows.
                     both.append(client(f"twin-{number}b", Random(~writer.seed), 1, Manner(Format.msgpack), first))
                 writers.append(SocketWriter(name, random, writer.pause, both))
-            case "sql" | "bulk":
-                bulk = writer.kind == "bulk"
-                writers.append(SqlWriter(name, random, writer.pause, postgres.connect, bulk=bulk))
+            case "sql" | "bulk" | "flood":
+                writers.append(SqlWriter(name, random, writer.pause, postgres.connect, writer.kind))
     return clients, writers
 
 

@@ -85,10 +85,11 @@ class Reader(Struct, frozen=True):
 
 class Writer(Struct, frozen=True):
     """`socket`: mutations over a socket of its own. `twin`: the same over two at once. `sql`: plain SQL. `bulk`: plain
-    SQL, thousands of rows a transaction. `pause`: the mean of seconds between two writes."""
+    SQL, thousands of rows a transaction. `flood`: rows that weigh a lot, again and again. `pause`: the mean of seconds
+    between two writes."""
 
     seed: int
-    kind: Literal["socket", "twin", "sql", "bulk"]
+    kind: Literal["socket", "twin", "sql", "bulk", "flood"]
     pause: float
 
 
@@ -120,6 +121,7 @@ def compose(
         *(Writer(random.getrandbits(32), "twin", random.uniform(0.1, 0.4)) for _ in range(2)),
         *(Writer(random.getrandbits(32), "sql", random.uniform(0.04, 0.2)) for _ in range(random.randint(2, 4))),
         Writer(random.getrandbits(32), "bulk", random.uniform(0.7, 3)),
+        Writer(random.getrandbits(32), "flood", random.uniform(0.2, 0.6)),
     ]
     watching = [
         Reader(

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from random import Random
+from typing import Literal
 
 import asyncpg
 
@@ -58,7 +59,7 @@ on conflict (tenant, id) do update set resource = excluded.resource || '{"descri
 _BULK = """
 insert into task (id, resource) select $1::text || n, jsonb_build_object(
   'status', 'requested', 'intent', 'order', 'for', jsonb_build_object('reference', 'Patient/' || $2::text),
-  'code', jsonb_build_object('text', 'call'), 'description', repeat('much to do ', 1 + n % 7),
+  'code', jsonb_build_object('text', 'call'), 'description', repeat('much to do ', 1 + n % 200),
   'restriction', jsonb_build_object('repetitions', 1 + n % 977))
 from generate_series(1, $3::int) n
 """
@@ -66,6 +67,14 @@ _BULK_RANK = """
 update task set resource = jsonb_set(resource, '{restriction,repetitions}',
   to_jsonb(1 + (resource #>> '{restriction,repetitions}')::int * 31 % 977))
 where tenant = bonfire.current_tenant() and resource #>> '{for,reference}' = 'Patient/' || $1::text
+"""
+# Rows that stay where they are in the list and weigh a lot: what a reader that is slow can't keep up with.
+_FLOOD = """
+update task set resource = jsonb_set(resource, '{description}', to_jsonb(repeat($2::text, 100)))
+where id in (
+  select id from task where tenant = bonfire.current_tenant()
+  and resource #>> '{for,reference}' = 'Patient/' || $1::text
+  order by (resource #>> '{restriction,repetitions}')::int, id collate "C" limit 200)
 """
 _NOTE = "insert into documentreference (id, resource) values ($1, $2)"
 _NOTE_MOVE = """
@@ -89,14 +98,13 @@ class SqlWriter:
         random: Random,
         pause: float,
         connect: Callable[[], Awaitable[asyncpg.Connection]],
-        *,
-        bulk: bool,
+        kind: Literal["sql", "bulk", "flood"],
     ) -> None:
         self._name = name
         self._random = random
         self._pause = pause
         self._connect = connect
-        self._bulk = bulk
+        self._kind = kind
         self._made = 0
 
     async def run(self) -> None:
@@ -129,8 +137,10 @@ class SqlWriter:
         try:
             await conn.execute("select set_config('bonfire.tenant', $1, true)", random.choice(TENANTS))
             await conn.execute("set local lock_timeout = '5s'")
-            if self._bulk:
+            if self._kind == "bulk":
                 await self._many(conn)
+            elif self._kind == "flood":
+                await conn.execute(_FLOOD, BULK, random.choice(["so much more ", "even more "]))
             else:
                 for _ in range(random.choice([1, 1, 1, 2, 5])):
                     await self._one(conn)
@@ -177,9 +187,7 @@ class SqlWriter:
         random = self._random
         match random.randrange(9):
             case 0 | 1 | 2 | 3:
-                await conn.execute(
-                    _BULK, f"{self._next()}-", BULK, random.choice([50, 50, 700, 700, 3000, 3000, 20_000])
-                )
+                await conn.execute(_BULK, f"{self._next()}-", BULK, random.choice([50, 50, 700, 700, 3000, 3000, 8000]))
             case 4 | 5:
                 await conn.execute(_BULK_RANK, BULK)
             case 6 if random.random() < 0.3:
