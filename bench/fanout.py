@@ -127,9 +127,10 @@ async def _measure(server: Running, case: Case) -> Measured:
     rows = await deliver(server, case.row_bytes, case.events, 1 / case.rate if case.rate else 0.0)
     seconds = time.perf_counter() - start
     due = case.events * case.subscribers
-    if rows != due:
+    if rows != due and case.rate:
         raise RuntimeError(f"{server.name}: {due} rows were due in {case.name}, {rows} came")
-    return Measured(await server.server.cpu() - cpu, await server.load.cpu() - load_cpu, seconds, due)
+    # Flat out, a subscriber that does not keep up may be given its newest rows in place of all that led to them.
+    return Measured(await server.server.cpu() - cpu, await server.load.cpu() - load_cpu, seconds, min(rows, due))
 
 
 @dataclass
