@@ -8,7 +8,7 @@ from bonfire.changes.ends import Ends
 from bonfire.changes.lineage import Lineage
 from bonfire.changes.reader import Reader
 from bonfire.changes.side import Progress, Side
-from bonfire.changes.source import SourceUnavailable
+from bonfire.changes.source import Lag, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.changes.walsender import Receiver, Walsender
 from support.changes import Recorder
@@ -150,6 +150,22 @@ async def test_a_stream_that_lags_is_not_confirmed_though_it_moves(
     assert recorder.events == []
     server.says(keepalive(500))
     assert recorder.events == [("watermark", 500)]
+    await reader.close()
+
+
+async def test_how_far_a_stream_is_behind_and_for_how_long(
+    reader: Reader, server: Server, database: Database, clock: Clock
+) -> None:
+    server.says(keepalive(100))
+    await clock.turn(1.0)
+    assert reader.lag == Lag(0, 0.0)
+    database.flushed = 500
+    await clock.turn(1.0)
+    server.says(keepalive(200))
+    await clock.turn(1.0)
+    assert reader.lag == Lag(300, 2.0)
+    server.says(keepalive(500))
+    assert reader.lag == Lag(0, 0.0)
     await reader.close()
 
 

@@ -89,7 +89,7 @@ class Reader:
     @property
     def lag(self) -> Lag:
         """See `ChangeSource.lag`."""
-        behind = self._database - self._told
+        behind = self._database - self._assembler.position
         return Lag(behind, self._timing.monotonic() - self._level) if behind > 0 else Lag(0, 0.0)
 
     async def cut(self, look: Look) -> Cut | None:
@@ -154,7 +154,7 @@ class Reader:
         if position > self._told and position >= self._database:
             self._told = position
             self._gate.watermark(position, self._heard - self._asked_at)
-        if self._told >= self._database:
+        if position >= self._database:
             self._level = self._heard
         if self._ask_again and not self._asked:
             self._ask_again = False
