@@ -90,3 +90,28 @@ async def test_a_failover_begins_another_stream(
             assert names
             assert set(names) == {source.stream}
             assert source.stream != before
+
+
+async def test_of_several_hosts_the_new_primary_is_found(
+    own_cluster: Cluster, data_folder: Path, timing: Timing
+) -> None:
+    """The way to name them that needs nothing in between."""
+    await migrate(own_cluster.url)
+    with standby_of(own_cluster, data_folder / "standby") as standby:
+        hosts = f"{standby.socket_folder},{own_cluster.socket_folder}"
+        url = f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write"
+        source = make_source("wal", url, timing)
+        async with started(source) as recorder:
+            before = source.stream
+            async with connected(own_cluster.url) as connection:
+                await emit(connection, "before")
+                position = await connection.fetchval("select pg_current_wal_flush_lsn() - '0/0'::pg_lsn")
+            await recorder.until_told("before")
+            await standby.until_replayed(int(position))
+            await asyncio.to_thread(own_cluster.stop)
+            await promote(standby)
+            await recorder.until_cut_and_up_again(0)
+            async with connected(standby.url) as connection:
+                await emit(connection, "after")
+            await recorder.until_told("after")
+            assert source.stream != before
