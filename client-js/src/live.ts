@@ -177,6 +177,7 @@ export class LiveClient implements Client {
     for (const frame of this.#reads.owed()) this.#ask(frame);
     const mutation = this.#mutations.next();
     if (mutation) this.#ask(mutation);
+    for (const frame of this.#mutations.follow()) this.#ask(frame);
   }
 
   #ask(frame: Subscribe | Query | Mutate): void {

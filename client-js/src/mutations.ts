@@ -27,6 +27,8 @@ export class Mutations {
   #unseen: Call[] = [];
   /** Committed, and some index has yet to catch up; by id. */
   readonly #indexing = new Map<string, Call>();
+  /** Those of them of whose indexes nobody says any more how they get on: the connection that was to is gone. */
+  #unfollowed = new Set<string>();
 
   add(frame: Mutate, layer: Layer | null): MutationPromise {
     const call: Call = {
@@ -72,9 +74,20 @@ export class Mutations {
     return first.frame;
   }
 
+  /**
+   * What to send to hear again of indexes that were pending at the last cut: the mutations themselves. They are done, so each
+   * is answered as the first time, but with its indexes as they are now.
+   */
+  follow(): readonly Mutate[] {
+    const calls = [...this.#unfollowed].flatMap((id) => this.#indexing.get(id) ?? []);
+    this.#unfollowed.clear();
+    return calls.map(({ frame }) => frame);
+  }
+
   /** The connection is gone, and nobody knows whether what was sent has arrived. */
   cut(): void {
     this.#first = "owed";
+    this.#unfollowed = new Set(this.#indexing.keys());
   }
 
   /** The server can't do mutation `id` now. False where it is none that waits for an answer. */
@@ -91,7 +104,7 @@ export class Mutations {
 
   committed({ id, status, position, value, views, indexes }: Committed): void {
     const call = this.#take(id);
-    if (!call) return;
+    if (!call) return this.#followed(id, indexes);
     const freshness: Freshness = { status, position, value, views, indexes };
     call.state = { status: "committed", id, freshness, visible: false, failures: {} };
     call.answered.resolve(freshness);
@@ -135,7 +148,16 @@ export class Mutations {
     this.#unanswered = [];
     this.#unseen = [];
     this.#indexing.clear();
+    this.#unfollowed.clear();
     this.#first = "owed";
+  }
+
+  #followed(id: string, indexes: Committed["indexes"]): void {
+    const call = this.#indexing.get(id);
+    if (call?.state.status !== "committed") return;
+    const freshness = { ...call.state.freshness, indexes };
+    call.state = { ...call.state, freshness };
+    if (pendingIn(freshness).length === 0) this.#indexing.delete(id);
   }
 
   #take(id: string): Call | null {

@@ -142,3 +142,34 @@ describe("indexes", () => {
     expect(promise.state()).toBe(before);
   });
 });
+
+describe("indexes over a cut", () => {
+  it("a mutation whose index was pending is sent again, once, and its answer says how the index is now", () => {
+    const promise = mutations.add(frame("m1"), null);
+    mutations.next();
+    mutations.committed(committed("m1", "0/5", { semanticSearch: "pending", agentContext: "fresh" }));
+    expect(mutations.follow()).toEqual([]);
+    mutations.cut();
+    expect(mutations.follow()).toEqual([frame("m1")]);
+    expect(mutations.follow()).toEqual([]);
+    mutations.committed(committed("m1", "0/9", { semanticSearch: "fresh", agentContext: "fresh" }));
+    expect(mutations.pendingIndexes).toEqual([]);
+    const state = promise.state();
+    expect(state.status === "committed" && state.freshness.indexes.semanticSearch).toBe("fresh");
+    expect(state.status === "committed" && state.freshness.position).toBe("0/5");
+    mutations.cut();
+    expect(mutations.follow()).toEqual([]);
+  });
+
+  it("one that is pending still is followed on the new connection", () => {
+    mutations.add(frame("m1"), null);
+    mutations.next();
+    mutations.committed(committed("m1", "0/5", { semanticSearch: "pending" }));
+    mutations.cut();
+    mutations.follow();
+    mutations.committed(committed("m1", "0/5", { semanticSearch: "pending" }));
+    expect(mutations.pendingIndexes).toEqual(["semanticSearch"]);
+    mutations.indexed({ type: "indexed", id: "m1", index: "semanticSearch", state: "fresh" });
+    expect(mutations.pendingIndexes).toEqual([]);
+  });
+});

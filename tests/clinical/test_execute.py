@@ -43,6 +43,13 @@ def counting() -> Registry:
         await ctx.state.put(COUNTERS, "n", msgspec.Raw(b"99"))
         return "x" * size
 
+    @registry.mutation("counters.dawdle")
+    async def dawdle(ctx: MutationContext) -> int:
+        await ctx.state.put(COUNTERS, "n", msgspec.Raw(b"99"))
+        await ctx.conn.execute("set local statement_timeout to 20")
+        await ctx.conn.execute("select pg_sleep(5)")
+        return 0
+
     @registry.query("counters.get", depends=[Depends("AppState/counters")])
     async def get(ctx: QueryContext) -> int | None:
         found = await ctx.state.get(COUNTERS, "n")
@@ -278,3 +285,21 @@ async def test_a_database_that_stays_away_leaves_the_question_open(counters: Cli
     counters.database = real
     assert (await counters.outcome("counters.add", id="once")).replayed
     assert await counters.query("counters.get") == 1
+
+
+async def test_what_takes_too_long_is_given_up_and_may_be_sent_again(counters: Clinic) -> None:
+    with pytest.raises(Fault) as refused:
+        await counters.outcome("counters.dawdle", {}, id="slow")
+    assert (refused.value.code, refused.value.next) == (FaultCode.busy, "retry")
+    assert await counters.query("counters.get") is None
+
+
+async def test_every_statement_of_the_applications_has_a_bound(counters: Clinic) -> None:
+    async with counters.database.transaction(AMARA.tenant) as conn:
+        bounds = await conn.fetchrow(
+            "select current_setting('statement_timeout'), current_setting('lock_timeout'),"
+            " current_setting('idle_in_transaction_session_timeout')"
+        )
+    assert tuple(bounds) == ("30s", "10s", "1min")
+    async with counters.database.owner() as conn:
+        assert await conn.fetchval("select current_setting('statement_timeout')") == "0", "builds take their time"

@@ -10,7 +10,7 @@ from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.live import KEPT_SNAPSHOTS, SHARES, LiveEngine
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
-from bonfire.engine.reads import BATCH
+from bonfire.engine.reads import AT_ONCE, BATCH
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import DownFrame, Patch, Subscribed, Transition, Unsubscribed, Watermark
@@ -295,3 +295,22 @@ def test_a_heartbeat_is_told_in_shares_and_rides_on_transitions() -> None:
     for _ in range(2 * SHARES):
         engine.beat(vouched=False)
     assert engine.take_outgoing() == [], "nobody is heard anything while the stream gives no word"
+
+
+def test_a_tenant_with_slow_reads_leaves_room_for_others() -> None:
+    engine = LiveEngine(1000)
+    many, one = engine.join(object(), "many", "all"), engine.join(object(), "one", "all")
+    for number in range(BATCH * (AT_ONCE + 2)):
+        engine.subscribe(many, f"s{number}", QueryIdentity("many", f"q{number}", b"{}", "all"), APP)
+    under_way = [engine.next_read() for _ in range(AT_ONCE)]
+    assert all(under_way)
+    assert engine.next_read() is None
+    engine.subscribe(one, "s", QueryIdentity("one", "q", b"{}", "all"), APP)
+    theirs = engine.next_read()
+    assert theirs is not None
+    assert theirs.tenant == "one"
+    assert under_way[0] is not None
+    engine.postponed(under_way[0].ticket)
+    again = engine.next_read()
+    assert again is not None
+    assert again.tenant == "many"

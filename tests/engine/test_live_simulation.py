@@ -23,7 +23,7 @@ from msgspec import Raw
 from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.live import LiveEngine
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
-from bonfire.engine.reads import Answer, Read, Wanted
+from bonfire.engine.reads import AT_ONCE, Answer, Read, Wanted
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import (
@@ -380,6 +380,8 @@ class World:
     def ask(self) -> None:
         read = self.engine.next_read()
         if read is not None:
+            under_way = [other for other in self.reads if other.read.tenant == read.tenant]
+            assert len(under_way) < AT_ONCE, "no tenant takes all that there is"
             self.reads.append(Outstanding(read))
 
     def take_snapshot(self) -> None:

@@ -29,6 +29,10 @@ AGAIN = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
 """What two transactions that met look like: nothing was done, and running it again helps."""
 
 
+TOO_LONG = (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError)
+"""What a statement looks like that has taken, or waited for, longer than it may: nothing was done."""
+
+
 class RegistrationError(ValueError):
     """A function, query or read model was declared wrongly. The message names it and says what to write instead.
 

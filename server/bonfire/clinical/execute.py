@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from bonfire.access.principal import Principal
 from bonfire.clinical.contexts import MutationContext
-from bonfire.clinical.errors import AGAIN, failure
+from bonfire.clinical.errors import AGAIN, TOO_LONG, failure
 from bonfire.clinical.queries import KeyedQuery
 from bonfire.clinical.registry import Registry
 from bonfire.clinical.stated import Stated, check_version
@@ -125,6 +125,8 @@ async def mutate(
         except AGAIN:
             if exhausted:
                 raise Fault(FaultCode.busy, "others write to the same records just now: send it again") from None
+        except TOO_LONG:
+            raise Fault(FaultCode.busy, "the database took longer than it may; nothing was written") from None
         except Exception as error:
             raise failure(FaultCode.internal, mutation, error) from None
         policy = retrying.policy

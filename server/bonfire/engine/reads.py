@@ -1,5 +1,6 @@
 """Reads that the engine owes: which queries to read together, which reads are under way, which have come back."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import chain
 
@@ -10,6 +11,9 @@ from bonfire.engine.session import Session
 from bonfire.engine.view import slack
 from bonfire.engine.visibility import Sight
 from bonfire_protocol.faults import Fault
+
+AT_ONCE = 4
+"""Reads of one tenant under way at once, until they have come back: the shell should do some more in all."""
 
 BATCH = 64
 """Queries per read: enough to spare transactions in a storm, few enough to come back soon."""
@@ -48,6 +52,7 @@ class Landing(Struct, frozen=True):
 
 class _Reading(Struct):
     asked_at: int
+    tenant: str
     queries: list[LiveQuery]
     landing: Landing | None = None
 
@@ -66,6 +71,7 @@ class Reads:
         self._owed: dict[str, dict[LiveQuery, None]] = {}
         self._urgent: dict[str, dict[LiveQuery, None]] = {}
         self._under_way: dict[int, _Reading] = {}
+        self._at_once: Counter[str] = Counter()
         self._looks: dict[int, tuple[int, int]] = {}
 
     @property
@@ -103,9 +109,12 @@ class Reads:
         from two snapshots might never be true at one position in a storm."""
         if not self._owed:
             return None
-        # Tenants take turns: one with very much to read delays each of the others by one batch at a time.
-        tenant, owed = next(iter(self._owed.items()))
-        del self._owed[tenant]
+        # Tenants take turns: one with very much to read delays each of the others by one batch at a time; and none has
+        # so many reads under way, which may be slow ones, that no other could begin.
+        tenant = next((each for each in self._owed if self._at_once[each] < AT_ONCE), None)
+        if tenant is None:
+            return None
+        owed = self._owed.pop(tenant)
         urgent = self._urgent.pop(tenant, {})
         batch: dict[LiveQuery, None] = {}
         reached: set[Session] = set()
@@ -131,7 +140,8 @@ class Reads:
             self._owed[tenant] = owed
         if urgent:
             self._urgent[tenant] = urgent
-        self._under_way[self._tickets] = _Reading(now, list(batch))
+        self._under_way[self._tickets] = _Reading(now, tenant, list(batch))
+        self._at_once[tenant] += 1
         wanted = [
             Wanted(query.number, query.identity, query.plan, rows_to_read(query.plan), query.dirty_since)
             for query in batch
@@ -141,6 +151,8 @@ class Reads:
     def landed(self, ticket: int, visibility: Sight, bound: int, answers: Sequence[Answer]) -> bool:
         """A read has come back; False when it is of no use any more."""
         reading = self._under_way.get(ticket)
+        if reading is not None:
+            self._came_back(reading)
         if reading is None or not reading.queries:
             self._under_way.pop(ticket, None)
             return False
@@ -154,6 +166,8 @@ class Reads:
     def take(self, ticket: int) -> list[LiveQuery]:
         """The queries of a read that is over, without a landing."""
         reading = self._under_way.pop(ticket, None)
+        if reading is not None:
+            self._came_back(reading)
         queries = reading.queries if reading is not None else []
         for query in queries:
             query.reading = None
@@ -198,6 +212,11 @@ class Reads:
         # Looks are kept in the order in which they began.
         oldest_look, _ = next(iter(self._looks.values()), (now + 1, 0))
         return min(oldest_read, oldest_look)
+
+    def _came_back(self, reading: _Reading) -> None:
+        self._at_once[reading.tenant] -= 1
+        if not self._at_once[reading.tenant]:
+            del self._at_once[reading.tenant]
 
     def _give_back(self, queries: list[LiveQuery]) -> None:
         for query in queries:

@@ -50,4 +50,6 @@ class Transactions:
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, Overtaken):
                 if attempt < ATTEMPTS:
                     await asyncio.sleep(full_jitter(attempt, _BASE_SECONDS, _CAP_SECONDS, self.random))
+            except (asyncpg.QueryCanceledError, asyncpg.LockNotAvailableError):
+                raise Fault(FaultCode.busy, "The database took longer than it may; nothing was done.") from None
         raise Fault(FaultCode.busy, "Others write to the same records at this moment.")

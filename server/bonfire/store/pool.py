@@ -34,6 +34,10 @@ _ISOLATION: dict[Isolation, str] = {
 # JIT pays for itself in analytic statements only; ours are short, and compiling one costs more than running it.
 _SETTINGS = {"application_name": "bonfire", "jit": "off"}
 
+# A statement that takes so long, or waits for a lock for so long, holds a connection that others wait for; and a
+# transaction that nobody goes on with holds its locks. Migrations and builds, as the owner, take their time.
+_BOUNDS = {"statement_timeout": "30s", "lock_timeout": "10s", "idle_in_transaction_session_timeout": "60s"}
+
 # What a server looks like that is stopping, crashing, starting, full, or cut off.
 _UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
@@ -151,7 +155,7 @@ class Database:
                 reset=_keep_session,
                 max_cached_statement_lifetime=0,
                 statement_cache_size=512,
-                server_settings=_SETTINGS,
+                server_settings=_SETTINGS | _BOUNDS,
             )
             owner = await asyncpg.create_pool(
                 url, min_size=0, max_size=4, max_inactive_connection_lifetime=30.0, server_settings=_SETTINGS

@@ -26,8 +26,9 @@ from bonfire_protocol.faults import Fault, FaultCode
 
 log = logging.getLogger("bonfire.hub")
 
-READS_AT_ONCE = 4
-"""Reads under way at once: what waits meanwhile is read together, which is what conflates a burst of commits."""
+READS_AT_ONCE = 6
+"""Reads under way at once, more than one tenant may have: what waits meanwhile is read together, which is what
+conflates a burst of commits."""
 
 POSITION_TIMEOUT = 2.0
 """Seconds that a mutation's answer waits for its commit to come by before it says an upper bound instead."""
