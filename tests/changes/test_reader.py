@@ -6,11 +6,13 @@ import pytest
 
 from bonfire.changes.ends import Ends
 from bonfire.changes.lineage import Lineage
+from bonfire.changes.looks import Look
 from bonfire.changes.reader import Reader
 from bonfire.changes.side import Progress, Side
 from bonfire.changes.source import Lag, SourceUnavailable
 from bonfire.changes.timing import Timing
 from bonfire.changes.walsender import Receiver, Walsender
+from bonfire.engine.visibility import Cut
 from support.changes import Recorder
 
 
@@ -228,4 +230,45 @@ async def test_a_nudge_asks_twice_then_writes_once(
 async def test_a_stream_that_makes_no_sense_is_left_to_whoever_reads_the_socket(reader: Reader, server: Server) -> None:
     with pytest.raises(Exception, match="unknown kind"):
         server.says(b"x")
+    await reader.close()
+
+
+async def test_another_timeline_than_the_primarys_ends_it(
+    reader: Reader, database: Database, recorder: Recorder, clock: Clock
+) -> None:
+    """The same server still answers, and another one has become the primary: what comes is not what is written."""
+    database.timeline = 2
+    await clock.turn(1.0)
+    assert await reader.finished == "another server has become the primary"
+    assert recorder.events == []
+    await reader.close()
+
+
+async def test_a_standby_that_is_none_any_more_ends_it(
+    reader: Reader, server: Server, database: Database, recorder: Recorder, clock: Clock
+) -> None:
+    server.standby = database.standby = True
+    await clock.turn(1.0)
+    assert recorder.events == [("watermark", 100)]
+    database.standby = False
+    await clock.turn(1.0)
+    assert await reader.finished == "the replica was promoted"
+    assert recorder.events == [("watermark", 100)]
+    await reader.close()
+
+
+async def test_a_look_is_answered_when_the_stream_is_there_and_not_later(reader: Reader, server: Server) -> None:
+    behind = asyncio.create_task(reader.cut(Look(100, 150, True)))
+    await settle()
+    assert not behind.done()
+    # It has asked, so that a quiet stream says where it is.
+    assert server.status == [(100, True)]
+    server.says(keepalive(150))
+    assert await behind == Cut(150)
+    assert await reader.cut(Look(100, 120, True)) == Cut(120)
+    lost = asyncio.create_task(reader.cut(Look(100, 900, True)))
+    await settle()
+    reader.ended("cut")
+    with pytest.raises(SourceUnavailable, match="the change stream is cut"):
+        await lost
     await reader.close()
