@@ -44,7 +44,10 @@ from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.store.readmodels import check, install
 from bonfire.telemetry.logs import configure_logging
 from bonfire.telemetry.tracing import TracingUnavailable
-from bonfire.workers import TRY_AGAIN, Handed, Listeners, Supervisor, WorkersFailed
+from bonfire.workers.handed import Handed
+from bonfire.workers.listeners import Listeners
+from bonfire.workers.restarts import TRY_AGAIN
+from bonfire.workers.supervisor import Supervisor, WorkersFailed
 from bonfire_protocol.faults import Fault, FaultCode
 
 _T = TypeVar("_T")

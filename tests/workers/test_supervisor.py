@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from bonfire.listening import CannotListen
-from bonfire.workers import TRY_AGAIN, Handed, Listeners, Restarts, Supervisor, WorkersFailed
+from bonfire.workers.listeners import Listeners
+from bonfire.workers.restarts import Restarts
+from bonfire.workers.supervisor import Supervisor, WorkersFailed
 
 PATIENCE = 20.0
 
@@ -186,7 +186,8 @@ async def test_those_whose_supervisor_is_killed_end_by_themselves(tmp_path: Path
     note = tmp_path / "note"
     script = f"""
 import asyncio, os, sys
-from bonfire.workers import Listeners, Supervisor
+from bonfire.workers.listeners import Listeners
+from bonfire.workers.supervisor import Supervisor
 listeners = Listeners("127.0.0.1", 0, 2)
 command = [sys.executable, {str(tmp_path / "server.py")!r}, {str(note)!r}]
 asyncio.run(
@@ -207,56 +208,3 @@ asyncio.run(
 
 def _path() -> str:
     return os.pathsep.join(sys.path)
-
-
-def test_an_address_in_use_is_refused_though_it_could_be_shared() -> None:
-    one = Listeners("127.0.0.1", 0, 2)
-    try:
-        with pytest.raises(CannotListen, match="something listens there already"):
-            Listeners("127.0.0.1", int(one.address.rpartition(":")[2]), 2)
-    finally:
-        one.close()
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only there the kernel deals connections out")
-def test_a_socket_that_is_let_go_leaves_its_share_to_the_others() -> None:
-    listeners = Listeners("127.0.0.1", 0, 2)
-    try:
-        port = listeners.of(0).getsockname()[1]
-        assert listeners.of(1).getsockname()[1] == port
-        listeners.let_go(1)
-        for _ in range(20):
-            with socket.create_connection(("127.0.0.1", port), timeout=5):
-                listeners.of(0).accept()[0].close()
-        assert listeners.of(1).getsockname()[1] == port
-    finally:
-        listeners.close()
-
-
-def test_pauses_double_and_end() -> None:
-    now = 0.0
-    restarts = Restarts(lambda: now)
-    assert [restarts.pause(1) for _ in range(6)] == [0.0, 0.5, 1.0, 2.0, 4.0, None]
-
-
-def test_a_long_service_makes_up_for_earlier_ends() -> None:
-    now = 0.0
-    restarts = Restarts(lambda: now)
-    assert [restarts.pause(-9) for _ in range(5)][-1] == 4.0
-    restarts.started()
-    now = 31.0
-    assert restarts.pause(-9) == 0.0
-    restarts.started()
-    assert restarts.pause(-9) == 0.5
-
-
-def test_a_world_that_is_not_ready_is_waited_for() -> None:
-    restarts = Restarts(lambda: 0.0)
-    pauses = [restarts.pause(TRY_AGAIN) for _ in range(50)]
-    assert pauses[-1] == Restarts.LONGEST
-
-
-def test_what_is_handed_over_is_read_as_it_was_written() -> None:
-    assert Handed.parse(str(Handed(3, 4, 5))) == Handed(3, 4, 5)
-    with pytest.raises(ValueError, match="int"):
-        Handed.parse("3,x,5")
