@@ -65,7 +65,8 @@ class Holding:
         if number is not None and number not in self.numbers.values():
             # Parts that are under way for it come to nothing.
             self.rows.pop(number, None)
-        return None if key in self.keys.values() else key
+        # Another subscription to it may be under way: until that has come, nothing of it is held.
+        return None if key in (self.keys[other] for other in self.numbers) else key
 
     def _apply(self, part: Part) -> int:
         match part:

@@ -57,6 +57,13 @@ def test_what_was_let_go_of_stays_away() -> None:
     assert held.transition() == held.results() == {}
 
 
+def test_a_second_subscription_under_way_holds_nothing_yet() -> None:
+    held = holding([{"id": "a"}], None)
+    held.keys["s2"] = KEY
+    assert held.let_go("s1") == KEY
+    assert held.results() == {}
+
+
 def test_two_subscriptions_to_one_query_hold_it_until_both_are_over() -> None:
     held = holding([{"id": "a"}], None)
     held.keys["s2"] = KEY
