@@ -27,6 +27,10 @@ class Worker:
         # It may have said so, and ended since.
         return self._ready.done() and self._ready.result()
 
+    @property
+    def has_ended(self) -> bool:
+        return self._ended.done()
+
     async def end(self) -> int:
         """Wait until it has ended; its exit status. Whoever waits may be cancelled: others wait too."""
         return await asyncio.shield(self._ended)

@@ -44,6 +44,7 @@ class Supervisor:
         self._environment = environment
         self._announce = announce
         self._current: dict[int, Worker] = {}
+        self._all: list[Worker] = []
         self._stopping = asyncio.Event()
         self._rolling: asyncio.Task[None] | None = None
         self._lifeline, self._held = os.pipe()
@@ -57,7 +58,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._roll_soon)
+        # Before there is anything to replace, it is not what it would be otherwise either: the end of this process.
+        loop.add_signal_handler(signal.SIGHUP, lambda: None)
         try:
             await self._or_stop(self._serve())
         finally:
@@ -65,7 +67,7 @@ class Supervisor:
             if self._rolling is not None:
                 self._rolling.cancel()
                 await asyncio.gather(self._rolling, return_exceptions=True)
-            await asyncio.gather(*(worker.drain() for worker in self._current.values()))
+            await asyncio.gather(*(worker.drain() for worker in self._all))
             os.close(self._held)
             os.close(self._lifeline)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -78,6 +80,7 @@ class Supervisor:
             if not await worker.serves():
                 ended = spell_end(await worker.end())
                 raise WorkersFailed(f"worker {index} did not start ({ended}): see what it said above")
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._roll_soon)
         self._announce()
         async with asyncio.TaskGroup() as keeping:
             for index in range(self._count):
@@ -95,8 +98,9 @@ class Supervisor:
                 continue
             pause = restarts.pause(status)
             if pause is None:
+                ended = spell_end(status)
                 raise WorkersFailed(
-                    f"worker {index} ends again and again, the last time with {spell_end(status)}: see what it said above"
+                    f"worker {index} ends again and again, the last time with {ended}: see what it said above"
                 )
             log.error("worker %d has ended (%s), and is started again in %.1f s", index, spell_end(status), pause)
             if pause:
@@ -118,15 +122,10 @@ class Supervisor:
         log.info("replacing the workers, one at a time")
         for index in range(self._count):
             fresh = await self._start(index)
-            try:
-                if not await fresh.serves():
-                    log.error(
-                        "the new worker %d did not start (%s): the rest stays", index, spell_end(await fresh.end())
-                    )
-                    return
-            except asyncio.CancelledError:
-                await fresh.drain()
-                raise
+            if not await fresh.serves():
+                ended = spell_end(await fresh.end())
+                log.error("the new worker %d did not start (%s): the rest stays", index, ended)
+                return
             old, self._current[index] = self._current[index], fresh
             await old.drain()
         log.info("all workers are replaced")
@@ -149,7 +148,10 @@ class Supervisor:
             raise
         finally:
             os.close(tell)
-        return Worker(process, told)
+        worker = Worker(process, told)
+        self._all = [one for one in self._all if not one.has_ended]
+        self._all.append(worker)
+        return worker
 
     async def _or_stop(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` until it is done or this process is asked to stop."""
