@@ -66,7 +66,7 @@ class Holding:
             # Parts that are under way for it come to nothing.
             self.rows.pop(number, None)
         # Another subscription to it may be under way: until that has come, nothing of it is held.
-        return None if key in (self.keys[other] for other in self.numbers) else key
+        return None if key in [self.keys[other] for other in self.numbers] else key
 
     def _apply(self, part: Part) -> int:
         match part:

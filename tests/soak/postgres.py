@@ -24,7 +24,7 @@ from soak.rows import Key
 from soak.wal import WalCommit, commits
 
 _AUDIT = Path(__file__).with_name("audit.sql").read_text(encoding="utf-8")
-_WAL_ROOM = "320m"
+_WAL_ROOM = "1g"
 
 _RECORDS = """
 select {source!r} as source, tenant, id, txid as version, ts as at, resource from public.{table}

@@ -58,6 +58,7 @@ class SoakStandby:
         """For good, with what the primary keeps for it."""
         await asyncio.to_thread(self._cluster.stop)
         await self.proxy.stop()
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         conn = await self._postgres.connect()
         try:
             async with asyncio.timeout(20):
@@ -69,4 +70,3 @@ class SoakStandby:
                         await asyncio.sleep(0.1)
         finally:
             await conn.close()
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
