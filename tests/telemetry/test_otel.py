@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 
 from bonfire.clinical import Depends, QueryContext, Registry, Value
+from bonfire.telemetry import otel
 from bonfire.telemetry.otel import exporting
 from support.live_client import Refusal, live_client
 from support.node import serving
@@ -158,12 +160,13 @@ class Collector:
 
     def __init__(self) -> None:
         self.got: list[tuple[str, bytes]] = []
+        self.status = 200
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 outer.got.append((self.path, self.rfile.read(int(self.headers["content-length"]))))
-                self.send_response(200)
+                self.send_response(outer.status)
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None: ...
@@ -184,6 +187,19 @@ def collector() -> Iterator[Collector]:
     made.server.shutdown()
     made.thread.join()
     made.server.server_close()
+
+
+def test_an_end_does_not_wait_long_for_a_collector_that_is_not_there(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otel, "CLOSE_SECONDS", 0.2)
+    collector.status = 503
+    tracing = exporting(collector.url, None)
+    tracing.mutation("north", "m1", "notes.create").end("committed")
+    begun = time.monotonic()
+    tracing.close()
+    assert time.monotonic() - begun < 10
+    assert collector.got
 
 
 def test_spans_reach_the_collector_by_the_time_that_tracing_is_closed(collector: Collector) -> None:

@@ -5,10 +5,11 @@ fed by it, which might put statements or arguments into spans.
 """
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from importlib.metadata import version
+from threading import Timer
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -30,6 +31,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+CLOSE_SECONDS = 3.0
+"""How long an end waits for the last spans to be taken."""
+
 REMEMBERED = 4096
 """Commits that a read may still come of."""
 
@@ -37,14 +41,18 @@ REMEMBERED = 4096
 def exporting(endpoint: str | None, worker: int | None) -> "OtelTracing":
     """Spans go to the collector at `endpoint`; without one, where OpenTelemetry's own settings say."""
     exporter = OTLPSpanExporter(None if endpoint is None else f"{endpoint.rstrip('/')}/v1/traces")
-    return OtelTracing(BatchSpanProcessor(exporter), worker)
+    return OtelTracing(BatchSpanProcessor(exporter), worker, give_up=exporter.shutdown)
 
 
 class OtelTracing:
     """bonfire.telemetry.tracing.Tracing. Ended spans go to `processor`. Name, resource and sampling follow the standard
-    variables (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER)."""
+    variables (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_TRACES_SAMPLER). `give_up` ends what still tries to
+    reach a collector."""
 
-    def __init__(self, processor: SpanProcessor, worker: int | None) -> None:
+    def __init__(
+        self, processor: SpanProcessor, worker: int | None, *, give_up: Callable[[], None] = lambda: None
+    ) -> None:
+        self._give_up = give_up
         known: dict[str, str] = {SERVICE_VERSION: version("bonfire")}
         if worker is not None:
             known[SERVICE_INSTANCE_ID] = str(worker)
@@ -102,7 +110,13 @@ class OtelTracing:
         return OtelSending(span)
 
     def close(self) -> None:
-        self._provider.shutdown()
+        # By itself it would try for half a minute where there is no collector, and a node that ends is waited for.
+        limit = Timer(CLOSE_SECONDS, self._give_up)
+        limit.start()
+        try:
+            self._provider.shutdown()
+        finally:
+            limit.cancel()
 
 
 class OtelMutation:
