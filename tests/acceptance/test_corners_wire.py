@@ -1,4 +1,4 @@
-"""The corners of the wire: all spellings, compressed or not, show the same; and messages at the edge of what is taken."""
+"""The corners of the wire: all spellings, compressed or not, show the same; and messages as large as may be."""
 
 import asyncio
 import zlib
