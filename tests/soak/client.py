@@ -1,7 +1,6 @@
 """A client that does what the protocol asks of it, comes back after every cut, and writes down all that it sees."""
 
 import asyncio
-import json
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -37,18 +36,17 @@ from bonfire_protocol.down import (
 from bonfire_protocol.down import (
     Result as Read,
 )
-from bonfire_protocol.up import Check, Hello, Mutate, Subscribe, Unsubscribe, UpFrame
+from bonfire_protocol.up import Check, Hello, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
 from soak.holding import Disagreement, Holding
-from soak.journal import Answer, Claim, Complaint, Connection, Journal, Mutation, Step
+from soak.journal import Claim, Complaint, Connection, Journal, Step
 from soak.node import STALE_AFTER_MS, TOKEN_KEY, Node
+from soak.outbox import Outbox
 from soak.rows import Key, Result
 
 STALE_AFTER = STALE_AFTER_MS / 1000
 DEAD_AFTER = 4 * STALE_AFTER
 """A socket that has been silent for so long is given up."""
-UNANSWERED = 6.0
-"""A mutation that has waited for so long is sent again over another connection."""
 
 
 class ComeBack(Exception):
@@ -107,8 +105,7 @@ class Client:
         self._confirmed = 0.0
         self._heard = 0.0
         self._at = 0
-        self._pending: dict[str, Mutate] = {}
-        self._answered: dict[str, asyncio.Future[Committed | Refused]] = {}
+        self.outbox = Outbox(name, tenant, journal, random, self._send, self._cut)
         self._beside: set[asyncio.Task[None]] = set()
         self._over = False
         self.calm = False
@@ -147,31 +144,7 @@ class Client:
 
     def end(self) -> None:
         self._over = True
-        if self._socket is not None:
-            self._socket.transport.abort()
-
-    async def mutate(self, mutation: str, id: str, args: dict[str, object], writes: int) -> Committed | Refused:
-        """Sent until it is answered, over as many connections as it takes."""
-        frame = Mutate(id, mutation, Raw(json.dumps(args).encode()))
-        self._journal.mutations.setdefault(id, Mutation(id, self.tenant, writes, time.time()))
-        self._pending[id] = frame
-        try:
-            while True:
-                self._answered[id] = asyncio.get_running_loop().create_future()
-                await self._send(frame)
-                try:
-                    async with asyncio.timeout(UNANSWERED):
-                        answer = await self._answered[id]
-                except TimeoutError:
-                    if self._socket is not None:
-                        self._socket.transport.abort()
-                    continue
-                if isinstance(answer, Committed) or answer.next != "retry":
-                    return answer
-                await asyncio.sleep(self._random.uniform(0.05, 0.3))
-        finally:
-            self._pending.pop(id, None)
-            self._answered.pop(id, None)
+        self._cut()
 
     # ---- one connection ---------------------------------------------------------------------------------------------
 
@@ -199,8 +172,7 @@ class Client:
         self._welcome(welcome, node, socket)
         for id in list(self._holding.keys):
             await self._subscribe(id)
-        for unanswered in list(self._pending.values()):
-            await self._send(unanswered)
+        await self.outbox.send_again()
         self._beside_do(self._watch())
         if self._manner.churn:
             self._beside_do(self._churn())
@@ -273,7 +245,7 @@ class Client:
                 if frame.code is not None:
                     self._beside_do(self._subscribe_later(frame.id))
             case Committed():
-                self._answer(frame)
+                self.outbox.take(frame, self._log.source)
             case Refused():
                 self._refused(frame)
             case Checked():
@@ -306,30 +278,12 @@ class Client:
             self.shown.pop(gone, None)
             self._log.steps.append(Step(self._heard, self._at, {gone: None}))
 
-    def _answer(self, frame: Committed) -> None:
-        mutation = self._journal.mutations.get(frame.id)
-        if mutation is not None:
-            value = json.loads(bytes(frame.value))
-            place = parse_position(frame.position)
-            mutation.answers.append(Answer(self._heard, self.name, "committed", self._log.source, place, value))
-        waiting = self._answered.get(frame.id)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(frame)
-
     def _refused(self, frame: Refused) -> None:
+        if self.outbox.take(frame, self._log.source):
+            return
         if frame.id is None:
             if frame.next == "stop":
                 self._complain("refused", f"{frame.code} {frame.message}")
-            return
-        mutation = self._journal.mutations.get(frame.id)
-        if mutation is not None:
-            code = str(frame.code)
-            mutation.answers.append(
-                Answer(self._heard, self.name, "refused", self._log.source, code=code, next=frame.next)
-            )
-            waiting = self._answered.get(frame.id)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(frame)
         elif frame.id in self._holding.keys:
             if frame.next == "stop" and frame.code != "not_found":
                 # Not found is what an impatient client gets that lets go of the same thing twice.
@@ -353,8 +307,8 @@ class Client:
             now = time.time()
             if self.live and now - self._confirmed >= STALE_AFTER:
                 self._become(False)
-            if now - self._heard >= DEAD_AFTER and self._socket is not None:
-                self._socket.transport.abort()
+            if now - self._heard >= DEAD_AFTER:
+                self._cut()
                 return
 
     async def _churn(self) -> None:
@@ -388,6 +342,9 @@ class Client:
 
     async def _leave(self, after: float) -> None:
         await asyncio.sleep(after)
+        self._cut()
+
+    def _cut(self) -> None:
         if self._socket is not None:
             self._socket.transport.abort()
 

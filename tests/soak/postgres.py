@@ -1,27 +1,25 @@
 """The soak's own Postgres: made, killed and started at will, with its WAL archived and its changes written down."""
 
 import asyncio
-import json
 import os
 import shutil
 import signal
 import subprocess
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 
 from bonfire.store.cluster import VERSION, Cluster
 from bonfire.store.unprivileged import account_for_postgres, let_traverse
 from bonfire_protocol.values import parse_position
+from soak.account import change_of, told
 from soak.checker import Done
-from soak.history import Committed, History
+from soak.history import History
 from soak.population import BULK, PATIENTS, TENANTS
 from soak.queries import NOTES, SLIPS, Change
 from soak.rows import Key
-from soak.wal import WalCommit, commits
+from soak.wal import commits
 
 _AUDIT = Path(__file__).with_name("audit.sql").read_text(encoding="utf-8")
 _WAL_ROOM = "1g"
@@ -127,7 +125,7 @@ class SoakPostgres:
             before = []
             for source in (SLIPS, NOTES):
                 sql = _RECORDS.format(source=source, table=source.lower())
-                before += [_change(row) for row in await conn.fetch(sql)]
+                before += [change_of(row) for row in await conn.fetch(sql)]
             for segment in self._archive.iterdir():
                 if segment.name < (await conn.fetchval("select pg_walfile_name($1::text::pg_lsn)", self._start)):
                     segment.unlink()
@@ -149,7 +147,7 @@ class SoakPostgres:
         finally:
             await conn.close()
         found = await asyncio.to_thread(commits, self._archive, self._start)
-        return _history(before, rows, found, parse_position(self._start), keys)
+        return told(before, rows, found, parse_position(self._start), keys)
 
     async def position(self) -> int:
         """Behind all that has committed so far."""
@@ -206,68 +204,3 @@ _SETTINGS = {
     "restart_after_crash": "on",
     "log_min_messages": "warning",
 }
-
-
-def _change(row: Any) -> Change:
-    resource = row["resource"]
-    return Change(
-        row["source"],
-        row["tenant"],
-        row["id"],
-        row["version"],
-        row["at"],
-        None if resource is None else json.loads(resource),
-    )
-
-
-def _history(
-    before: Sequence[Change],
-    rows: Sequence[Any],
-    found: Sequence[WalCommit],
-    start: int,
-    keys: Sequence[Key],
-) -> tuple[History, dict[tuple[str, str], list[Done]]]:
-    """Bring both accounts together: what each transaction changed, and where in the order it committed."""
-    places = {commit.xid: commit for commit in found if commit.end > start}
-    changes: dict[int, list[Change]] = defaultdict(list)
-    mutations: dict[int, list[tuple[str, str]]] = defaultdict(list)
-    outbox: dict[int, int] = {}
-    seen: dict[int, None] = {}
-    for row in rows:
-        seen[row["xid"]] = None
-        match row["source"]:
-            case "mutation":
-                mutations[row["xid"]].append((row["tenant"], row["id"]))
-            case "outbox":
-                outbox[row["xid"]] = int(row["id"])
-            case _:
-                changes[row["xid"]].append(_change(row))
-    if lacking := [xid for xid in seen if xid not in places]:
-        raise RuntimeError(f"the WAL has no commit of transactions {lacking[:5]}: the soak's own account is wrong")
-    history = History(
-        before,
-        [
-            Committed(xid, places[xid].end, outbox.get(xid), places[xid].at, changes[xid], mutations[xid])
-            for xid in seen
-        ],
-        keys,
-    )
-    return history, _done(history)
-
-
-def _done(history: History) -> dict[tuple[str, str], list[Done]]:
-    """Which commits claimed each mutation's id, and where the records are that bear it as their title."""
-    writes: dict[tuple[str, str], list[int]] = defaultdict(list)
-    met: set[tuple[str, str, str]] = set()
-    for number, commit in enumerate(history.commits):
-        for change in commit.changes:
-            title = (change.resource or {}).get("description")
-            if title is not None and (change.tenant, change.id, title) not in met:
-                # Later versions that still bear the title were written by others.
-                met.add((change.tenant, change.id, title))
-                writes[change.tenant, title].append(number)
-    done: dict[tuple[str, str], list[Done]] = defaultdict(list)
-    for number, commit in enumerate(history.commits):
-        for claimed in commit.mutations:
-            done[claimed].append(Done(number, tuple(writes[claimed])))
-    return done

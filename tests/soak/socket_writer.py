@@ -44,7 +44,7 @@ class SocketWriter:
             moved = self._slips.pop(random.randrange(len(self._slips)))
             mutation = "slips.move"
             args = {"slipId": moved, "patientId": other, "title": id, "rank": slip["rank"]}
-        answers = await asyncio.gather(*(client.mutate(mutation, id, args, writes) for client in self._clients))
+        answers = await asyncio.gather(*(client.outbox.mutate(mutation, id, args, writes) for client in self._clients))
         if mutation == "slips.add" and isinstance(answers[0], Committed):
             self._slips.append(id_in(answers[0]))
 
