@@ -5,6 +5,7 @@ import asyncio
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from bonfire.clinical import Depends, QueryContext, Registry, Value
 from bonfire.config import Settings
 from support.live_client import LiveClient, Refusal, live_client
 from support.node import serving
@@ -22,6 +23,14 @@ async def scrape(url: str) -> Page:
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
     }
+
+
+class Count(Value, frozen=True):
+    patients: int
+
+
+async def how_many(ctx: QueryContext) -> Count:
+    return (await ctx.rows(Count, "select count(*)::int as patients from patient"))[0]
 
 
 async def refused(client: LiveClient) -> None:
@@ -69,6 +78,19 @@ async def test_a_session_is_counted(database_url: str) -> None:
     # 3 subscriptions and 3 mutations, as they were sent.
     assert grown("bonfire_received_frames_total") == 6
     assert grown("bonfire_received_bytes_total") > 300
+
+
+async def test_a_query_that_is_run_again_is_timed_from_the_commit(database_url: str) -> None:
+    clinic = Registry()
+    clinic.query("patients.howMany", depends=[Depends("Patient")])(how_many)
+    async with serving(database_url, clinic) as url, live_client(url) as client:
+        count = await client.subscribe("patients.howMany")
+        assert (await scrape(url))["bonfire_commit_to_reread_seconds_count"] == 0
+        await client.mutate("patients.create", given="Ada", family="Lovelace")
+        await client.until(lambda: client.rows(count) == [{"patients": 1}])
+        page = await scrape(url)
+    assert page["bonfire_commit_to_reread_seconds_count"] == 1
+    assert 0 < page["bonfire_commit_to_reread_seconds_sum"] < 5
 
 
 async def test_what_was_sent_is_what_has_come(database_url: str) -> None:

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 
+import asyncpg
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 
@@ -95,6 +96,11 @@ class NodeMetrics:
         yield gauge("bonfire_reads", "Reads of live queries that are under way.", self._hub.reads)
         yield gauge("bonfire_reads_owed", "Live queries that wait to be read.", counts["reads_owed"])
         yield histogram("bonfire_read_seconds", "How long a read takes the database.", self._hub.read_seconds)
+        yield histogram(
+            "bonfire_commit_to_reread_seconds",
+            "From a commit to the result of a query that had to be run again because of it.",
+            self._hub.commit_to_reread,
+        )
         yield counter("bonfire_resumes_total", "Subscriptions told only what they had missed.", engine.resumes)
         yield counter("bonfire_conflations_total", "Times a slow client got the newest, not all.", engine.conflations)
         yield counter("bonfire_self_checks_total", "Live queries compared with their source.", engine.checks)
@@ -182,8 +188,8 @@ class MetricsPage:
         try:
             async with asyncio.timeout(PATIENCE), self._database.owner() as conn:
                 found = await backlog(conn)
-        except (Fault, TimeoutError):
-            # The checks tell that the database is away.
+        except (Fault, TimeoutError, asyncpg.PostgresError):
+            # The checks tell that the database is away; the other numbers are wanted then all the more.
             return []
         return collect(
             [

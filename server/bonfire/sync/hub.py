@@ -7,6 +7,8 @@ across one, so that each of its steps is atomic.
 import asyncio
 import logging
 import random
+import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
@@ -44,6 +46,9 @@ READ_ATTEMPTS = 3
 
 CATCH_UP_SECONDS = 5.0
 """How long a read waits for a replica to come as far as what its caller has written."""
+
+TIMED_COMMITS = 4096
+"""How many commits' times are remembered for the reads that come of them."""
 
 READ_TIMEOUT = 600.0
 """Seconds after which a read is given up and done again: its connection may be a dead one that nobody has told of. More
@@ -84,6 +89,9 @@ class Hub:
         self.gaps = 0
         self.cut_off = 0
         self.read_seconds = Histogram(WORK_SECONDS)
+        self.commit_to_reread = Histogram()
+        """From a commit, by the database's clock, to the result of a query that had to be run again because of it."""
+        self._committed_at: OrderedDict[int, float] = OrderedDict()
         self._tracing = tracing
         self._heartbeat = heartbeat
         self._check_every = check_every
@@ -157,6 +165,9 @@ class Hub:
         elif fan_out is not None:
             fan_out.end()
         self._positions.note(commit.xid, commit.position)
+        self._committed_at[commit.position] = commit.at
+        if len(self._committed_at) > TIMED_COMMITS:
+            self._committed_at.popitem(last=False)
         for message in commit.messages:
             if message.index is not None and message.tenant is not None:
                 peer = self._mutations.get((message.tenant, message.index.mutation))
@@ -278,6 +289,10 @@ class Hub:
         else:
             self.read_seconds.observe(clock() - begun)
             engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
+            for one in read.wanted:
+                committed_at = None if one.since is None else self._committed_at.get(one.since)
+                if committed_at is not None:
+                    self.commit_to_reread.observe(time.time() - committed_at)
 
     def _read_done(self, task: asyncio.Task[None]) -> None:
         self._reads.discard(task)
