@@ -13,7 +13,7 @@ from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import AT_ONCE, BATCH
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
-from bonfire_protocol.down import DownFrame, Patch, Subscribed, Transition, Unsubscribed, Watermark
+from bonfire_protocol.down import DownFrame, Patch, Snapshot, Subscribed, Transition, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 
 EVERYTHING = Visibility(1 << 40, 1 << 40, frozenset())
@@ -314,3 +314,21 @@ def test_a_tenant_with_slow_reads_leaves_room_for_others() -> None:
     again = engine.next_read()
     assert again is not None
     assert again.tenant == "many"
+
+
+def test_letting_go_of_one_name_takes_nothing_from_the_other() -> None:
+    engine = LiveEngine(1000)
+    session = engine.join(object(), "t", "all")
+    subscribe(engine, session, "one", KEYED)
+    read(engine, [row("a", 1)])
+    engine.park(session)
+    subscribe(engine, session, "two", KEYED)
+    change = RowChange("a", "a", None, row("a", 2))
+    engine.commit(Commit(1010, 60, [Message("t", "S", [], [ViewChange("view", [change])])]))
+    engine.await_answer(session, 1005)
+    engine.unpark(session)
+    engine.unsubscribe(session, "two")
+    told(engine, session)
+    engine.answered(session)
+    news = [frame for frame in told(engine, session) if isinstance(frame, Snapshot)]
+    assert [bytes(raw) for frame in news for raw in frame.rows] == [bytes(row("a", 2))]

@@ -211,14 +211,15 @@ class LiveEngine:
             return
         missed, untold = session.unpark()
         frames: list[SharedFrame] = []
-        told: set[int] = set()
+        # What a known subscription missed can't be left to the first word of another one to the same query: the client
+        # may let go of that one before it is shown.
+        known = (query for name, query in session.subscriptions.items() if name not in untold)
+        for query in dict.fromkeys(known):
+            if query.number in missed:
+                frames += self._conflated(query)
         for subscription, query in session.subscriptions.items():
             if subscription in untold:
                 frames += self._subscribed(query, session, subscription, self.position)
-                told.add(query.number)
-        for query in dict.fromkeys(session.subscriptions.values()):
-            if query.number in missed and query.number not in told:
-                frames += self._conflated(query)
         if frames:
             self.conflations += 1
             # Results that are being read again, of which the known ones are older, join it over all this stretch.
