@@ -9,6 +9,7 @@ from soak.script import Fault, FaultKind, Reader, Script, compose
 # Each of these once, in an order that lets the next one find everything at work again.
 FAULTS: list[FaultKind] = [
     "cut sockets",
+    "cut sockets",
     "end walsender",
     "kill node",
     "swallow sockets",
@@ -22,7 +23,8 @@ FAULTS: list[FaultKind] = [
 def short_script() -> Script:
     script = compose(7, seconds=14, readers=0, nodes=["wal", "wal"], every=1e9)
     readers = [Reader(seed, 3, 0.5, seed % 3 == 0, seed % 2 == 0) for seed in range(8)]
-    faults = [Fault(1.0 + 1.5 * number, kind, number, 1.0) for number, kind in enumerate(FAULTS)]
+    # Many of the sockets, where it is sockets; one node after the other.
+    faults = [Fault(2.0 + 1.3 * number, kind, 6 + number, 0.8) for number, kind in enumerate(FAULTS)]
     return Script(script.seed, script.seconds, script.nodes, readers, script.writers, faults)
 
 
