@@ -99,7 +99,7 @@ class NodeMetrics:
         yield histogram(
             "bonfire_commit_to_reread_seconds",
             "From a commit to the result of a query that had to be run again because of it.",
-            self._hub.commit_to_reread,
+            self._hub.watch.commit_to_reread,
         )
         yield counter("bonfire_resumes_total", "Subscriptions told only what they had missed.", engine.resumes)
         yield counter("bonfire_conflations_total", "Times a slow client got the newest, not all.", engine.conflations)

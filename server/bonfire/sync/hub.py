@@ -7,8 +7,6 @@ across one, so that each of its steps is atomic.
 import asyncio
 import logging
 import random
-import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
@@ -19,11 +17,12 @@ from bonfire.engine.live import SHARES, LiveEngine
 from bonfire.engine.query import Plan
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.session import Session
+from bonfire.sync.commit_watch import CommitWatch, trace_of_read
 from bonfire.sync.fanout import Flusher, Wire, spelled, ways
 from bonfire.sync.positions import Positions
 from bonfire.sync.reader import Reader
 from bonfire.telemetry.metrics import WORK_SECONDS, Histogram
-from bonfire.telemetry.tracing import Sending, Tracing
+from bonfire.telemetry.tracing import Tracing
 from bonfire_protocol.faults import Fault, FaultCode
 
 log = logging.getLogger("bonfire.hub")
@@ -46,9 +45,6 @@ READ_ATTEMPTS = 3
 
 CATCH_UP_SECONDS = 5.0
 """How long a read waits for a replica to come as far as what its caller has written."""
-
-TIMED_COMMITS = 4096
-"""How many commits' times are remembered for the reads that come of them."""
 
 READ_TIMEOUT = 600.0
 """Seconds after which a read is given up and done again: its connection may be a dead one that nobody has told of. More
@@ -89,10 +85,7 @@ class Hub:
         self.gaps = 0
         self.cut_off = 0
         self.read_seconds = Histogram(WORK_SECONDS)
-        self.commit_to_reread = Histogram()
-        """From a commit, by the database's clock, to the result of a query that had to be run again because of it."""
-        self._committed_at: OrderedDict[int, float] = OrderedDict()
-        self._tracing = tracing
+        self.watch = CommitWatch(self.flusher, tracing)
         self._heartbeat = heartbeat
         self._check_every = check_every
         self._wake_lanes = wake_lanes
@@ -143,31 +136,17 @@ class Hub:
 
     def commit(self, commit: Commit) -> None:
         self.commits += 1
-        fan_out: Sending | None = None
+        passing = self.watch.begin(commit)
         for message in commit.messages:
             if message.mutation is not None and message.tenant is not None:
-                if self._tracing is not None:
-                    fan_out = self._tracing.fan_out(
-                        message.tenant, message.mutation, position=commit.position, xid=commit.xid
-                    )
                 # Its answer must go out before its transition: see `Connection.committed`.
                 author = self._mutations.get((message.tenant, message.mutation))
                 if author is not None:
                     author.committed(message.mutation, commit.position)
-        sent = self.flusher.sent
-        frames, size = sent.frames, sent.bytes
         self.engine.commit(commit)
         self.pump()
-        if fan_out is not None:
-            fan_out.queued(sent.frames - frames, sent.bytes - size)
-        if sent.bytes != size:
-            self.flusher.note_commit(commit.at, fan_out)
-        elif fan_out is not None:
-            fan_out.end()
+        self.watch.end(commit, passing)
         self._positions.note(commit.xid, commit.position)
-        self._committed_at[commit.position] = commit.at
-        if len(self._committed_at) > TIMED_COMMITS:
-            self._committed_at.popitem(last=False)
         for message in commit.messages:
             if message.index is not None and message.tenant is not None:
                 peer = self._mutations.get((message.tenant, message.index.mutation))
@@ -228,8 +207,8 @@ class Hub:
             read = self.engine.next_read()
             if read is None:
                 break
-            work = self._read(read) if self._tracing is None else self._traced(self._tracing, read)
-            task = asyncio.create_task(work)
+            tracing = self.watch.tracing
+            task = asyncio.create_task(self._read(read) if tracing is None else self._traced(tracing, read))
             self._reads.add(task)
             task.add_done_callback(self._read_done)
         awaited = self.engine.awaited
@@ -258,9 +237,7 @@ class Hub:
                     wire.abort()
 
     async def _traced(self, tracing: Tracing, read: Read) -> None:
-        trace = tracing.read(
-            [one.since for one in read.wanted if one.since is not None], [one.identity.name for one in read.wanted]
-        )
+        trace = trace_of_read(tracing, read)
         try:
             await self._read(read)
             frames, size = self.flusher.sent.frames, self.flusher.sent.bytes
@@ -289,10 +266,7 @@ class Hub:
         else:
             self.read_seconds.observe(clock() - begun)
             engine.landed(read.ticket, snapshot.visibility, snapshot.bound, snapshot.answers)
-            for one in read.wanted:
-                committed_at = None if one.since is None else self._committed_at.get(one.since)
-                if committed_at is not None:
-                    self.commit_to_reread.observe(time.time() - committed_at)
+            self.watch.landed(read)
 
     def _read_done(self, task: asyncio.Task[None]) -> None:
         self._reads.discard(task)
