@@ -5,6 +5,7 @@ from itertools import islice
 from typing import TypeVar
 
 from bonfire.engine.history import Digest, RowKey
+from bonfire.engine.ordering import Ordering
 from bonfire.engine.query import AppPlan, KeyedPlan, LiveQuery, Plan, QueryIdentity
 
 _K = TypeVar("_K")
@@ -15,6 +16,7 @@ class QueryIndex:
 
     def __init__(self) -> None:
         self._numbers = 0
+        self._orderings: dict[tuple[tuple[str, bool], ...], Ordering] = {}
         self._queries: dict[QueryIdentity, LiveQuery] = {}
         self._keyed: dict[RowKey, set[LiveQuery]] = {}
         self._dependents: dict[tuple[str, str], dict[str | None, set[LiveQuery]]] = {}
@@ -39,7 +41,7 @@ class QueryIndex:
     def add(self, identity: QueryIdentity, plan: Plan) -> LiveQuery:
         """A new live query; its number is never given again."""
         self._numbers += 1
-        query = self._queries[identity] = LiveQuery(self._numbers, identity, plan)
+        query = self._queries[identity] = LiveQuery(self._numbers, identity, plan, self._ordering(plan))
         match plan:
             case KeyedPlan():
                 self._keyed.setdefault((identity.tenant, plan.view, plan.key), set()).add(query)
@@ -48,6 +50,15 @@ class QueryIndex:
                     by_patient = self._dependents.setdefault((identity.tenant, source), {})
                     by_patient.setdefault(patient, set()).add(query)
         return query
+
+    def _ordering(self, plan: Plan) -> Ordering | None:
+        """One for all queries on a read model: each holds a type of its own, which is dear."""
+        if not isinstance(plan, KeyedPlan):
+            return None
+        ordering = self._orderings.get(plan.order)
+        if ordering is None:
+            ordering = self._orderings[plan.order] = Ordering(plan.order)
+        return ordering
 
     def drop(self, query: LiveQuery) -> None:
         """Forget it. It must be here."""

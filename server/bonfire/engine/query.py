@@ -96,11 +96,11 @@ class LiveQuery:
         "waiting",
     )
 
-    def __init__(self, number: int, identity: QueryIdentity, plan: Plan) -> None:
+    def __init__(self, number: int, identity: QueryIdentity, plan: Plan, ordering: Ordering | None) -> None:
         self.number = number
         self.identity = identity
         self.plan = plan
-        self.ordering = Ordering(plan.order) if isinstance(plan, KeyedPlan) else None
+        self.ordering = ordering
         self.result: Window | list[Row] | None = None
         self.more = False
         self.dirty_since: int | None = None
