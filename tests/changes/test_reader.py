@@ -258,15 +258,15 @@ async def test_a_standby_that_is_none_any_more_ends_it(
 
 
 async def test_a_look_is_answered_when_the_stream_is_there_and_not_later(reader: Reader, server: Server) -> None:
-    behind = asyncio.create_task(reader.cut(Look(100, 150, True)))
+    behind = asyncio.create_task(reader.cut(Look(100, 150, True, 1, 1)))
     await settle()
     assert not behind.done()
     # It has asked, so that a quiet stream says where it is.
     assert server.status == [(100, True)]
     server.says(keepalive(150))
     assert await behind == Cut(150)
-    assert await reader.cut(Look(100, 120, True)) == Cut(120)
-    lost = asyncio.create_task(reader.cut(Look(100, 900, True)))
+    assert await reader.cut(Look(100, 120, True, 1, 1)) == Cut(120)
+    lost = asyncio.create_task(reader.cut(Look(100, 900, True, 1, 1)))
     await settle()
     reader.ended("cut")
     with pytest.raises(SourceUnavailable, match="the change stream is cut"):

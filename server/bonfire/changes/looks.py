@@ -3,8 +3,10 @@
 `pg_current_snapshot()` can't tell on a standby: it leaves out the transactions that are under way (Postgres keeps them
 where that function does not look), so all of them look as if they were seen. But a standby replays commits one after
 the other, in the order of the log, so each of its snapshots sees every commit up to some position and none behind it.
-The position lies between where the replay was just before the snapshot and where it was just after; it is known where
-no commit lies between the two. Otherwise the read is thrown away, and done again.
+The position lies between where the replay was just before the snapshot and where it was just after. Of the commits
+between the two, most are told by their ids: what is older than the oldest running transaction is seen, what is newer
+than the newest finished one is not; and before one that is seen all are, behind one that is not none. Where one remains
+of which nobody knows, the snapshot is thrown away, and another one is taken.
 """
 
 import asyncio
@@ -24,11 +26,14 @@ _HEADER: Final = 40
 
 class Look(Struct, frozen=True):
     """How far a standby had replayed just `before` a snapshot was taken and just `after`. `idle`: at the latter moment
-    it was in the middle of no record; otherwise the next one may have been visible already."""
+    it was in the middle of no record; otherwise the next one may have been visible already. `xmin`: the oldest
+    transaction that was running for the snapshot; `xmax`: the first that had not begun to end."""
 
     before: int
     after: int
     idle: bool
+    xmin: int
+    xmax: int
 
     @property
     def until(self) -> int:
@@ -36,20 +41,28 @@ class Look(Struct, frozen=True):
         return self.after if self.idle else self.after + 1
 
 
+class _Placed(Struct, frozen=True, gc=False):
+    """A commit's record, from where to where."""
+
+    start: int
+    end: int
+    xid: int
+
+
 class Looks:
     """The stream's commits and its position, as looks are judged by them."""
 
     def __init__(self, position: int) -> None:
         self._position = position
-        self._commits: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
+        self._commits: deque[_Placed] = deque(maxlen=REMEMBERED)
         self._forgotten = position
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
-    def note(self, start: int, end: int) -> None:
-        """A commit whose record lies there."""
+    def note(self, start: int, end: int, xid: int) -> None:
+        """The commit of `xid`, whose record lies there."""
         if len(self._commits) == REMEMBERED:
-            self._forgotten = self._commits[0][1]
-        self._commits.append((start, end))
+            self._forgotten = self._commits[0].end
+        self._commits.append(_Placed(start, end, xid))
 
     def advance(self, position: int) -> None:
         """The stream has brought everything up to there."""
@@ -74,11 +87,27 @@ class Looks:
         there the sink has heard, and between there and the stream's position lies no commit."""
         if look.before < self._forgotten:
             return None
+        seen, unknown, unseen = look.before, False, False
+        for commit in self._between(look):
+            if commit.xid < look.xmin:
+                seen, unknown = commit.end, False
+            elif commit.xid >= look.xmax:
+                unseen = True
+                break
+            else:
+                unknown = True
+        if unknown:
+            return None
+        return Cut(seen if unseen else min(max(seen, look.after), told))
+
+    def _between(self, look: Look) -> list[_Placed]:
+        """The commits that were replayed between the look's two moments, or may have been."""
         # The record after it begins where it ends, or behind the header of the next page.
         last = look.after if look.idle else look.after + _HEADER
-        for start, end in reversed(self._commits):
-            if end <= look.before:
+        found: list[_Placed] = []
+        for commit in reversed(self._commits):
+            if commit.end <= look.before:
                 break
-            if start <= last and (not look.idle or end <= look.after):
-                return None
-        return Cut(min(look.after, told))
+            if commit.start <= last and (not look.idle or commit.end <= look.after):
+                found.append(commit)
+        return found[::-1]

@@ -125,12 +125,13 @@ class Reader:
                 pass
             case Commit() as commit:
                 self._told = commit.position
-                self._note(commit.position)
+                self._note(commit.position, commit.xid)
                 self._gate.commit(commit)
             case Unreadable(position, xid, reason):
                 _log.error("a commit can't be read, so all live data is read afresh: %s", reason)
                 self._told = position
-                self._note(position)
+                if xid is not None:
+                    self._note(position, xid)
                 watched = self._gate.closed
                 self._gate.lose(position, xid, reason)
                 if self._walsender.standby:
@@ -143,9 +144,9 @@ class Reader:
                 if keepalive:
                     self._asked = False
 
-    def _note(self, position: int) -> None:
+    def _note(self, position: int, xid: int) -> None:
         if self._walsender.standby:
-            self._looks.note(self._assembler.commit_start, position)
+            self._looks.note(self._assembler.commit_start, position, xid)
 
     def drained(self) -> None:
         self._heard = self._timing.monotonic()

@@ -18,8 +18,9 @@ from bonfire.store.pool import Database
 from bonfire.sync.reader import Reader, Snapshot
 from bonfire_protocol.faults import Fault, FaultCode
 
-ATTEMPTS = 10
-"""How often a read is done again at once, because a commit was replayed while its snapshot was taken."""
+ATTEMPTS = 50
+"""How many snapshots are taken for a read, because of each it may be unknown whether it sees a certain commit: in a
+storm of as many commits as two processors can write, of every other one."""
 
 _REPLAYED = "select coalesce(pg_last_wal_replay_lsn() - '0/0', 0)::bigint"
 
@@ -95,7 +96,7 @@ class ReplicaReader(Reader):
         raise Fault(FaultCode.busy, "The replica has no moment for this read: too much commits at once.")
 
     async def _once(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot | None:
-        """None when a commit may have come between."""
+        """None when it is not known what the snapshot that was taken sees."""
         transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
         async with transaction as conn:
             # The transaction has no snapshot before its first query.
@@ -103,8 +104,12 @@ class ReplicaReader(Reader):
                 before = await beside.fetchval(_REPLAYED)
                 look = await conn.fetchrow(_LOOK)
                 idle = look["idle"] or await beside.fetchval(_DELAYED) == look["replayed"]
+            ids = Visibility.parse(look["snapshot"])
+            cut: Cut | None = None
+            if look["standby"]:
+                # Before the queries, which may be costly.
+                cut = await self._stream.cut(Look(before, look["replayed"], idle, ids.xmin, ids.xmax))
+                if cut is None:
+                    return None
             answers = [await self._answer(conn, plan, rows, guarded) for plan, rows in wanted]
-        if not look["standby"]:
-            return Snapshot(Visibility.parse(look["snapshot"]), look["bound"], answers)
-        cut = await self._stream.cut(Look(before, look["replayed"], idle))
-        return None if cut is None else Snapshot(cut, cut.position, answers)
+        return Snapshot(ids, look["bound"], answers) if cut is None else Snapshot(cut, cut.position, answers)
