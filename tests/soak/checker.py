@@ -194,16 +194,20 @@ def _last_words(connection: Connection, until: float) -> str:
 
 
 def _check_reconnects(connections: list[Connection]) -> Iterator[Violation]:
-    """L7: who comes back is never taken back."""
+    """L7: who comes back is shown nothing that is older than what they have seen.
+
+    A node that has lost its database may well welcome them at an older position, as long as it shows nothing.
+    """
     for connection in connections:
-        if connection.welcome < connection.said:
+        shown = next((step for step in connection.steps if step.how and step.position < connection.said), None)
+        if shown is not None:
             yield Violation(
                 "L7",
                 "taken back",
                 connection.client,
-                connection.claims[0].at if connection.claims else 0.0,
-                f"had seen {format_position(connection.said)}, was welcomed at {format_position(connection.welcome)} "
-                f"by node {connection.node}",
+                shown.at,
+                f"had seen {format_position(connection.said)}, and connection {connection.number} to node "
+                f"{connection.node} shows {format_position(shown.position)}, by {shown.how}",
             )
 
 

@@ -92,7 +92,8 @@ class Faults:
         node = self._nodes[fault.target % len(self._nodes)]
         match fault.kind:
             case "kill node":
-                node.signal(SIGKILL)
+                if not node.kill_worker(fault.target // 7):
+                    node.signal(SIGKILL)
             case "stop node":
                 node.signal(SIGTERM)
             case "freeze node":

@@ -109,8 +109,22 @@ class Node:
                 proxy.heal()
 
     def signal(self, number: signal.Signals) -> None:
-        if self._process is not None and self._process.returncode is None:
+        """To the process that the service manager knows; to stop and to continue it, to all of its processes."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        if number in (signal.SIGSTOP, signal.SIGCONT):
+            os.killpg(self._process.pid, number)
+        else:
             self._process.send_signal(number)
+
+    def kill_worker(self, choice: int) -> bool:
+        """kill -9 of one of its several processes; false where it is but one."""
+        if self.kind != "workers" or self._process is None:
+            return False
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        if children:
+            os.kill(int(children[choice % len(children)]), signal.SIGKILL)
+        return bool(children)
 
     async def until_ready(self) -> None:
         await self._ready.wait()
@@ -132,7 +146,10 @@ class Node:
                 str(_MODULE),
                 "--port",
                 "0",
+                *(["--workers", "2"] if self.kind == "workers" else []),
                 env=self._environment,
+                # A group of its own, so that all of its processes can be stopped and continued together.
+                start_new_session=True,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,

@@ -33,8 +33,9 @@ FaultKind = Literal[
     "kill standby",
     "lag standby",
 ]
-NodeKind = Literal["wal", "listen", "replica"]
-"""How a node learns of changes; `replica`: from the WAL of a standby, which it reads from too."""
+NodeKind = Literal["wal", "listen", "replica", "workers"]
+"""How a node learns of changes; `replica`: from the WAL of a standby, which it reads from too; `workers`: from the WAL,
+in two processes that share a port."""
 
 WEIGHTS: dict[FaultKind, int] = {
     "kill node": 3,
@@ -157,6 +158,7 @@ _FLEETS: list[list[NodeKind]] = [
     ["listen", "listen"],
     ["wal", "listen"],
     ["wal", "replica"],
+    ["workers", "wal"],
 ]
 
 

@@ -149,6 +149,7 @@ def go_back(journal: Journal) -> None:
 
 def go_back_on_return(journal: Journal) -> None:
     journal.connections[0].said = 60
+    change_step(journal, 0, how="subscribed")
 
 
 def pose_as_fresh(journal: Journal) -> None:
@@ -235,6 +236,12 @@ def test_a_mutation_is_done_once_or_found_out(
     done: dict[tuple[str, str], list[Done]], expected: tuple[str, str]
 ) -> None:
     assert verdict(good_journal(), done) == [expected]
+
+
+def test_a_welcome_shows_nothing() -> None:
+    journal = good_journal()
+    journal.connections[0].said = 60
+    assert verdict(journal) == []
 
 
 def test_old_data_shown_as_stale_are_no_lie() -> None:
