@@ -4,7 +4,6 @@ that must be run again have their results."""
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple
 
 from bonfire.engine.commit import Commit
 from bonfire.engine.reads import Read
@@ -14,14 +13,6 @@ from bonfire.telemetry.tracing import Sending, Tracing
 
 REMEMBERED = 4096
 """How many commits' times are kept for the reads that come of them."""
-
-
-class Passing(NamedTuple):
-    """What had been sent when a commit came, and its trace."""
-
-    frames: int
-    size: int
-    trace: Sending | None
 
 
 class CommitWatch:
@@ -34,19 +25,24 @@ class CommitWatch:
         """From a commit, by the database's clock, to the result of a query that had to be run again because of it."""
         self._flusher = flusher
         self._now = now
+        self._frames = 0
+        self._size = 0
+        self._trace: Sending | None = None
         self._committed_at: OrderedDict[int, float] = OrderedDict()
 
-    def begin(self, commit: Commit) -> Passing:
-        """This commit is about to be taken in."""
+    def begin(self, commit: Commit) -> None:
+        """This commit is about to be taken in. `end` comes next."""
         sent = self._flusher.sent
-        return Passing(sent.frames, sent.bytes, None if self.tracing is None else _fan_out(self.tracing, commit))
+        self._frames, self._size = sent.frames, sent.bytes
+        if self.tracing is not None:
+            self._trace = _fan_out(self.tracing, commit)
 
-    def end(self, commit: Commit, passing: Passing) -> None:
+    def end(self, commit: Commit) -> None:
         """All that it leads to at once has been queued."""
-        sent, trace = self._flusher.sent, passing.trace
+        sent, trace = self._flusher.sent, self._trace
         if trace is not None:
-            trace.queued(sent.frames - passing.frames, sent.bytes - passing.size)
-        if sent.bytes != passing.size:
+            trace.queued(sent.frames - self._frames, sent.bytes - self._size)
+        if sent.bytes != self._size:
             self._flusher.note_commit(commit.at, trace)
         elif trace is not None:
             trace.end()

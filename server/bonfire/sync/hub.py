@@ -136,7 +136,7 @@ class Hub:
 
     def commit(self, commit: Commit) -> None:
         self.commits += 1
-        passing = self.watch.begin(commit)
+        self.watch.begin(commit)
         for message in commit.messages:
             if message.mutation is not None and message.tenant is not None:
                 # Its answer must go out before its transition: see `Connection.committed`.
@@ -145,7 +145,7 @@ class Hub:
                     author.committed(message.mutation, commit.position)
         self.engine.commit(commit)
         self.pump()
-        self.watch.end(commit, passing)
+        self.watch.end(commit)
         self._positions.note(commit.xid, commit.position)
         for message in commit.messages:
             if message.index is not None and message.tenant is not None:
