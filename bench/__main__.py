@@ -45,7 +45,8 @@ QUICK: Mapping[str, Bench] = {
 """The same with tiny sizes: to see that they work, not for figures."""
 
 
-async def measure(names: Sequence[str], rounds: int, quick: bool, console: Console) -> Report:
+async def measure(names: Sequence[str], rounds: int, quick: bool, out: Path, console: Console) -> Report:
+    """Each of the benchmarks; what has been measured is in `out` after each, whatever becomes of the next."""
     lines: list[Line] = []
     async with benchmark_cluster() as cluster:
         machine = describe_machine(await postgres_version(cluster))
@@ -53,6 +54,7 @@ async def measure(names: Sequence[str], rounds: int, quick: bool, console: Conso
             start = time.monotonic()
             lines += await (QUICK if quick else BENCHES)[name](cluster, rounds)
             console.print(f"{name}: {time.monotonic() - start:.0f} s")
+            write_report(Report(machine, rounds, lines), out)
     return Report(machine, rounds, lines)
 
 
@@ -84,9 +86,9 @@ def main() -> None:
         parser.exit(1, f"{error}\n")
     # A table that is cut to a pipe's 80 columns is hard to read.
     console = Console() if sys.stdout.isatty() else Console(width=170)
-    report = uvloop.run(measure(arguments.names or list(BENCHES), arguments.rounds, arguments.quick, console))
+    names = arguments.names or list(BENCHES)
+    report = uvloop.run(measure(names, arguments.rounds, arguments.quick, arguments.out, console))
     print_lines(report.lines, console)
-    write_report(report, arguments.out)
     console.print(f"Written to {arguments.out}")
 
 
