@@ -110,6 +110,13 @@ async def test_who_floods_is_read_from_later(made: Made) -> None:
     assert len(protocol.socket.written) == 60, "nothing is lost: each is answered"
 
 
+async def test_large_frames_count_as_several(made: Made) -> None:
+    connection, protocol, _ = made
+    connection.receive([b" " * 100_000])
+    assert len(protocol.pauses) == 1
+    assert 0.1 < protocol.pauses[0] < 0.2
+
+
 async def test_a_peer_without_a_sign_of_life_is_cut_off(made: Made) -> None:
     connection, protocol, _ = made
     connection.tend(10.0)

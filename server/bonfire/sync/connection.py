@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bonfire.socket")
 
+FRAME_BYTES = 4096
+"""A larger frame counts as so many of this size."""
+
 
 class Connection:
     """One client (bonfire.sync.websocket.Receiver). It is its engine session's key (bonfire.sync.hub.Peer)."""
@@ -191,7 +194,7 @@ class Connection:
         received = self._live.received
         received.frames += len(messages)
         received.bytes += sum(map(len, messages))
-        self._spend(len(messages))
+        self._spend(sum(1 + len(data) // FRAME_BYTES for data in messages))
         for data in messages:
             self._route(data)
         self._hub.pump()

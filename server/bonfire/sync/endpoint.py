@@ -37,7 +37,8 @@ ANSWER_SECONDS = 5.0
 @dataclass(frozen=True)
 class Limits:
     """What clients may ask for. `connections`: on this node; the others: for each connection. `frames_per_second`: how
-    fast one is read from in the long run, after `frames_at_once`; what it sends faster waits on its side.
+    fast one is read from in the long run, after `frames_at_once`, a large one counting as several; what it sends faster
+    waits on its side.
 
     `hello_seconds`: until the first frame; `catch_up_seconds`: how long a client that has seen a newer position than
     this node waits for it here; `hold_seconds`: how long a transition waits for the answer of the client's own
