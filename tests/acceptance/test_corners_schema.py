@@ -51,7 +51,7 @@ async def _storm(pair: Pair, tenant: str, done: asyncio.Event) -> int:
     """Notes that come, a few hundred at most, and change. The number of the last one."""
     number = 20
     async with await psycopg.AsyncConnection.connect(pair.database_url, autocommit=True) as conn:
-        await conn.execute(f"set bonfire.tenant = '{tenant}'".encode())
+        await conn.execute(as_tenant(tenant).encode())
         while not done.is_set():
             if number < 400:
                 number += 1

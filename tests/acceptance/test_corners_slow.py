@@ -37,7 +37,7 @@ async def write_commits(url: str, tenant: str, count: int) -> None:
     where id = 'n1'
     """
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
-        await conn.execute(f"set bonfire.tenant = '{tenant}'".encode())
+        await conn.execute(as_tenant(tenant).encode())
         # The commits are as fast as the nodes are to take them, on any disk.
         await conn.execute("set synchronous_commit = off")
         for number in range(1, count + 1):
@@ -106,12 +106,13 @@ async def test_who_says_too_much_is_read_later_and_delays_nobody(pair: Pair, ten
             for number in range(2400):
                 await loud.send({"type": "ping", "id": f"{number}"})
             await loud.until(lambda: "2399" in loud._answers)
+            await loud._ask({"type": "ping", "id": "2400"})
 
         shouting = asyncio.create_task(shout())
         delays = await _roundtrips(other, shouting)
-        assert time.monotonic() - started > 1.5, "some of it was kept waiting"
-        assert max(delays) < 0.5
-        assert [frame["id"] for frame in loud.frames if frame["type"] == "pong"] == [f"{n}" for n in range(2400)]
+        assert time.monotonic() - started > 1.5, "the last one was kept waiting"
+        assert max(delays) < 1.0
+        assert [frame["id"] for frame in loud.frames if frame["type"] == "pong"] == [f"{n}" for n in range(2401)]
 
 
 @pytest.mark.skipif(not os.environ.get("BONFIRE_TEST_SOAK"), reason="it takes half a minute: set BONFIRE_TEST_SOAK")

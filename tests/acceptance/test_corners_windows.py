@@ -182,13 +182,13 @@ async def test_truncate_empties_every_result_at_once(watchers: list[Watcher], wr
             assert len({len(watcher.rows(patient)) for patient in ("p", "q")}) == 1
 
         watcher.always(together)
-    await write("truncate documentreference;")
+    await write("reset role; truncate documentreference;")
     for patient in ("p", "q"):
         await all_show(watchers, patient, [])
         await all_show(watchers, f"{patient} timeline", [])
     await write(insert_notes("p", 61, 62) + insert_notes("q", 63, 64))
     await all_show(watchers, "p", numbered(62, 61))
-    await write("truncate documentreference;" + insert_notes("p", 65, 65) + insert_notes("q", 66, 66))
+    await write("reset role; truncate documentreference;" + insert_notes("p", 65, 65) + insert_notes("q", 66, 66))
     await all_show(watchers, "p", numbered(65))
     await all_show(watchers, "q", numbered(66))
 
@@ -260,7 +260,7 @@ async def test_clients_that_come_in_mid_storm_see_whole_transactions_only(
 
     turns = 80
     async with await psycopg.AsyncConnection.connect(pair.database_url, autocommit=True) as conn:
-        await conn.execute(f"set bonfire.tenant = '{tenant}'".encode())
+        await conn.execute(as_tenant(tenant).encode())
 
         async def turn(number: int) -> None:
             moved = chance.sample(range(1, 41), chance.choice([1, 2, 15]))
