@@ -37,7 +37,7 @@ class Size:
 
     clients: int = 1000
     patients: int = 200
-    rates: tuple[Rate, ...] = (Rate(20, 6), Rate(100, 5))
+    rates: tuple[Rate, ...] = (Rate(20, 5), Rate(100, 5))
     audience: int = 2000
     audience_writes: int = 12
     row_bytes: int = 300

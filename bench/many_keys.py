@@ -36,7 +36,7 @@ class Size:
     sockets: int = 1000
     each: int = 10
     rates: tuple[int, ...] = (400, 800, 1600, 3200)
-    seconds: float = 3.0
+    seconds: float = 2.5
     writers: int = 32
     few: int = 10
     cost_writes: int = 1200

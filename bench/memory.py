@@ -38,13 +38,12 @@ async def run(cluster: str, rounds: int, size: Size = Size()) -> list[Line]:
     query: dict[str, list[float]] = {}
     whole: dict[str, list[float]] = {}
     patients = size.shared + size.connections * size.distinct
-    # Fresh servers are dear and memory hardly differs from one to the next.
-    for _ in range(min(rounds, 2)):
-        async with running(cluster, SERVERS, patient_count=patients, rows_each=size.rows) as servers:
-            for server in servers:
-                found = await _measure(server, size)
-                for figures, figure in zip((idle, subscription, query, whole), found, strict=True):
-                    figures.setdefault(server.name, []).append(figure)
+    # One round alone: fresh servers are dear, and memory hardly differs from one to the next.
+    async with running(cluster, SERVERS, patient_count=patients, rows_each=size.rows) as servers:
+        for server in servers:
+            found = await _measure(server, size)
+            for figures, figure in zip((idle, subscription, query, whole), found, strict=True):
+                figures[server.name] = [figure]
     many = f"{size.connections:,} connections"
     return [
         *lines_beside(BENCH, many, "KB an idle connection", "lower", idle, goal=CONNECTION_GOAL),

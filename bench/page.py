@@ -30,7 +30,7 @@ def tables(report: Report) -> str:
     parts = [
         f"Measured {str(machine['at'])[:10]} on {machine['cores']} cores of {machine['cpu']}, {machine['system']}; "
         f"Python {machine['python']}, Postgres {machine['postgres']}, {_versions(machine['packages'])}; "
-        f"{_versions(machine['node'])}. Medians of {report.rounds} rounds; "
+        f"{_versions(machine['node'])}; the load average was {machine['load_before']} before. Medians of {report.rounds} rounds; "
         "in brackets the ratio: above 1, bonfire is better.\n"
     ]
     for bench, lines in groupby(report.lines, key=lambda line: line.bench):

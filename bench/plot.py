@@ -62,7 +62,7 @@ def _fan_out(report: Report) -> Figure | None:
     if len(cases) < 2:
         return None
     sizes = [case.subscribers for case in cases]
-    figure, axes = _canvas(8, 4.6)
+    figure, axes = _canvas(8, 4.4, left=0.045, right=0.74)
     ends: list[tuple[float, str]] = []
     for name in every[cases[0].name]:
         costs = [every[case.name][name] for case in cases]
@@ -111,7 +111,7 @@ def _latency(report: Report) -> Figure | None:
     ours, theirs = slow[case]["bonfire"], slow[case][NODE_PUSH.name]
     _title(
         figure,
-        f"99 of 100 changes are on the screen after {ours:.1f} ms; {theirs:.1f} ms with a hand-made Node server",
+        f"99 of 100 changes are on screen in {ours:.1f} ms; with a hand-made Node server, {theirs:.1f}",
         case[0].upper() + case[1:] + ". Bonfire's are ordered, whole and resumable; the others promise nothing.",
     )
     return figure
@@ -123,7 +123,7 @@ def _many_keys(report: Report) -> Figure | None:
         return None
     ((case, held),) = every.items()
     names = list(held)
-    figure, axes = _canvas(8, 3.0, left=0.23, right=0.93)
+    figure, axes = _canvas(8, 2.7, left=0.23, right=0.93, below=0.2)
     axes.barh(range(len(names)), [held[name] for name in names], color=[COLOURS[name] for name in names], height=0.62)
     for row, name in enumerate(names):
         text = f"{held[name]:,.0f}" if held[name] > many_keys.NOT_ONE else "none of the rates"
@@ -142,9 +142,10 @@ def _many_keys(report: Report) -> Figure | None:
     return figure
 
 
-def _canvas(width: float, height: float, *, left: float = 0.055, right: float = 0.79) -> tuple[Figure, Axes]:
+def _canvas(width: float, height: float, *, left: float, right: float, below: float = 0.62) -> tuple[Figure, Axes]:
+    """`left` and `right` are shares of the width, `below` is inches."""
     figure, axes = pyplot.subplots(figsize=(width, height))
-    figure.subplots_adjust(left=left, right=right, top=1 - 0.85 / height, bottom=0.62 / height)
+    figure.subplots_adjust(left=left, right=right, top=1 - 0.85 / height, bottom=below / height)
     axes.spines[["top", "right", "left", "bottom"]].set_visible(False)
     axes.tick_params(length=0, labelcolor=INK, labelsize=9.5)
     axes.grid(visible=True, axis="y", color=GRID)

@@ -41,7 +41,7 @@ _PATIENT, _MUTATION_ID, _NEW_ID = "the-patient-placeholder", "the-mutation-place
 class Size:
     """`seconds` a measurement; `patients` keeps writers from meeting at the same one."""
 
-    seconds: float = 3.0
+    seconds: float = 2.0
     concurrencies: tuple[int, ...] = (1, 8, 32)
     patients: int = 200
 

@@ -9,6 +9,7 @@ MACHINE: dict[str, object] = {
     "at": "2030-01-02T03:04:05+00:00",
     "cpu": "Quick Processor",
     "cores": 2,
+    "load_before": 0.1,
     "system": "Linux",
     "python": "3.11",
     "postgres": "18.4",
