@@ -30,8 +30,8 @@ def tables(report: Report) -> str:
     parts = [
         f"Measured {str(machine['at'])[:10]} on {machine['cores']} cores of {machine['cpu']}, {machine['system']}; "
         f"Python {machine['python']}, Postgres {machine['postgres']}, {_versions(machine['packages'])}; "
-        f"{_versions(machine['node'])}; the load average was {machine['load_before']} before. Medians of {report.rounds} rounds; "
-        "in brackets the ratio: above 1, bonfire is better.\n"
+        f"{_versions(machine['node'])}. Before it began, the load average was {machine['load_before']}. "
+        f"Medians of {report.rounds} rounds; in brackets the ratio: above 1, bonfire is better.\n"
     ]
     for bench, lines in groupby(report.lines, key=lambda line: line.bench):
         parts.append(f"\n### {bench[0].upper()}{bench[1:]}\n\n{_table(list(lines))}")
