@@ -73,3 +73,16 @@ async def test_where_what_is_delivered_is_visible_nothing_is_waited_for(told: Re
     gate.lose(20, 2, "unreadable")
     gate.look(None)
     assert words(told) == ["down", "gap", "up"]
+
+
+async def test_what_comes_while_it_is_behind_is_let_go(told: Recorder) -> None:
+    gate = Gate(told)
+    gate.fall_behind()
+    gate.say_behind()
+    gate.say_behind()
+    gate.commit(commit(10, 1))
+    gate.lose(20, 2, "unreadable")
+    assert words(told) == ["down"]
+    gate.catch_up(30)
+    gate.commit(commit(40, 3))
+    assert words(told) == ["down", "gap", "up", 3]

@@ -126,7 +126,7 @@ async def reader(server: Server, database: Database, recorder: Recorder, clock: 
     ends = Ends("", None, 1.0)
     ends.read = ends.primary = database
     reader = Reader(server, ends, 1, recorder, timing)
-    reader.attach()
+    reader.attach(is_down=False)
     return reader
 
 
@@ -271,4 +271,30 @@ async def test_a_look_is_answered_when_the_stream_is_there_and_not_later(reader:
     reader.ended("cut")
     with pytest.raises(SourceUnavailable, match="the change stream is cut"):
         await lost
+    await reader.close()
+
+
+@pytest.mark.parametrize("is_down", [False, True])
+async def test_a_standby_that_begins_far_behind_is_live_when_it_has_caught_up(
+    server: Server, database: Database, recorder: Recorder, clock: Clock, is_down: bool
+) -> None:
+    timing = Timing(now=lambda: clock.now, monotonic=lambda: clock.now, sleep=clock.sleep, heartbeat=1.0)
+    ends = Ends("", None, 1.0)
+    ends.read = ends.primary = database
+    server.standby = database.standby = True
+    database.flushed = 500
+    reader = Reader(server, ends, 1, recorder, timing, behind=True)
+    reader.attach(is_down=is_down)
+    await settle()
+    assert [kind for kind, _ in recorder.events] == ([] if is_down else ["down"])
+    recorder.events.clear()
+    recorder.is_up = False
+    await clock.turn(1.0)
+    # The primary goes on; how far it was a moment ago is good enough.
+    database.flushed = 600
+    await clock.turn(1.0)
+    server.says(keepalive(499))
+    assert recorder.events == []
+    server.says(keepalive(510))
+    assert recorder.events == [("gap", "the replica was behind the primary"), ("up", 510)]
     await reader.close()

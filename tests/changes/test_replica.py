@@ -101,6 +101,37 @@ async def test_watermarks_are_said_while_the_standby_keeps_up_and_not_while_it_l
         assert recorder.position >= flushed
 
 
+async def test_a_start_on_a_standby_that_lags_is_live_when_it_has_caught_up(
+    pair: tuple[Cluster, Standby], timing: Timing
+) -> None:
+    primary, standby = pair
+    async with connected(primary.url) as writer, connected(standby.url) as control:
+        await control.execute("alter system set recovery_min_apply_delay = '2s'")
+        await control.execute("select pg_reload_conf()")
+        writing = True
+
+        async def write() -> None:
+            while writing:
+                await emit(writer, "meanwhile")
+                await asyncio.sleep(0.02)
+
+        writes = asyncio.create_task(write())
+        # Until there is something to lag behind.
+        await asyncio.sleep(0.5)
+        async with replica(pair, timing) as (_, recorder):
+            await recorder.until(lambda: not recorder.is_up)
+            await asyncio.sleep(1)
+            assert [kind for kind, _ in recorder.events] == ["down"]
+            await control.execute("alter system reset recovery_min_apply_delay")
+            await control.execute("select pg_reload_conf()")
+            await recorder.until(lambda: recorder.is_up)
+            writing = False
+            await writes
+            await emit(writer, "after")
+            await recorder.until_told("after")
+            assert [kind for kind, _ in recorder.events if kind not in ("watermark", "commit")] == ["down", "gap", "up"]
+
+
 async def test_a_primary_that_is_away_makes_nothing_fresh(pair: tuple[Cluster, Standby], timing: Timing) -> None:
     primary, _ = pair
     async with replica(pair, timing) as (_, recorder):

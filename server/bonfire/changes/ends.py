@@ -18,6 +18,13 @@ _log = logging.getLogger(__name__)
 _ASK_FIRST = 0.05
 _ASK_LAST = 1.0
 
+# How long a replica may take to come as far as the primary was, without being called behind; and between two looks.
+_KEEPS_UP = 1.0
+_LOOK_EVERY = 0.01
+
+# Between two lines of the log about what a slot on a standby waits for.
+_TELL_EVERY = 5.0
+
 
 class Ends:
     """`url`: the server that is read from; `primary`: the URL of another one, whose replica it is."""
@@ -52,6 +59,15 @@ class Ends:
                 retry=True,
             )
 
+    async def replays(self, position: int, timing: Timing) -> bool:
+        """Whether the replica comes as far as that in a moment."""
+        deadline = timing.monotonic() + _KEEPS_UP
+        while await self.read.replayed() < position:
+            if timing.monotonic() > deadline:
+                return False
+            await timing.sleep(_LOOK_EVERY)
+        return True
+
     @asynccontextmanager
     async def helping(self, timing: Timing, *, standby: bool) -> AsyncIterator[None]:
         """While a slot is being made inside: see to it, on a standby, that it is found soon where to start."""
@@ -68,9 +84,13 @@ class Ends:
     async def _help(self, timing: Timing) -> None:
         pause = _ASK_FIRST
         told = False
+        lagging_since = timing.monotonic()
         while True:
             await timing.sleep(pause)
             pause = min(2 * pause, _ASK_LAST)
+            if timing.monotonic() - lagging_since > _TELL_EVERY:
+                lagging_since = timing.monotonic()
+                await self._tell_of_lag()
             try:
                 await self.primary.log_running()
             except SourceUnavailable as error:
@@ -82,6 +102,16 @@ class Ends:
                         "GRANT EXECUTE ON FUNCTION pg_log_standby_snapshot() (%s)",
                         error,
                     )
+
+    async def _tell_of_lag(self) -> None:
+        try:
+            behind = (await self.primary.progress()).flushed - await self.read.replayed()
+        except SourceUnavailable:
+            return
+        if behind > 0:
+            _log.warning(
+                "the replica is %d bytes behind the primary: the change stream starts when it has replayed them", behind
+            )
 
     async def close(self) -> None:
         await self.read.close()

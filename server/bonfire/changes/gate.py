@@ -1,8 +1,11 @@
-"""What stands between a stream and its sink when a commit can't be read.
+"""What stands between a stream and its sink while what comes must not be shown.
 
-What such a commit told is unknown, so all must be read afresh; but it can reach the stream before snapshots show it,
-and a read that misses it would miss it for good. So the gate is closed, `down`, until a snapshot shows that commit and
-all that were delivered before it; what comes meanwhile waits, and is delivered after `up`.
+What a commit that can't be read has told is unknown, so all must be read afresh; but it can reach the stream before
+snapshots show it, and a read that misses it would miss it for good. So the gate is closed, `down`, until a snapshot shows
+that commit and all that were delivered before it; what comes meanwhile waits, and is delivered after `up`.
+
+And a stream that begins far behind the primary, a lagging standby's, is none to be called live: what comes is let go
+until it has caught up, and then all is read afresh.
 """
 
 from collections import deque
@@ -26,24 +29,46 @@ class Gate:
         self._awaited: list[int] | None = None
         self._position = 0
         self._held: list[Commit] = []
+        self._behind = False
+        self._down_said = False
 
     @property
     def closed(self) -> bool:
-        return self._awaited is not None
+        return self._behind or self._awaited is not None
+
+    def fall_behind(self) -> None:
+        """Let go what comes, until `catch_up`."""
+        self._behind = True
+
+    def say_behind(self) -> None:
+        """Say so, once, where the sink does not know."""
+        if self._behind and not self._down_said:
+            self._down_said = True
+            self._sink.down("the replica is behind the primary")
+
+    def catch_up(self, position: int) -> None:
+        """The stream has come to `position`, and is not behind any more."""
+        self._behind = False
+        self._sink.gap("the replica was behind the primary")
+        self._sink.up(position)
 
     def commit(self, commit: Commit) -> None:
         self._recent.append(commit.xid)
+        if self._behind:
+            return
         if self._awaited is None:
             self._sink.commit(commit)
         else:
             self._held.append(commit)
 
     def watermark(self, position: int, age: float) -> None:
-        if self._awaited is None:
+        if not self.closed:
             self._sink.watermark(position, age)
 
     def lose(self, position: int, xid: int | None, reason: str) -> None:
         """What was told at `position`, by the transaction `xid` if by one, can't be read."""
+        if self._behind:
+            return
         if self._awaited is None:
             self._sink.down(reason)
         self._sink.gap(reason)

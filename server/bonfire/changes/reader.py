@@ -29,10 +29,20 @@ ACKNOWLEDGE_EVERY = 0.25
 class Reader:
     """Reads `walsender` for `sink` from `attach` until `finished` says why it is over, or until `close`."""
 
-    def __init__(self, walsender: Walsender, ends: Ends, newest_xid: int, sink: Sink, timing: Timing) -> None:
+    def __init__(
+        self,
+        walsender: Walsender,
+        ends: Ends,
+        newest_xid: int,
+        sink: Sink,
+        timing: Timing,
+        *,
+        behind: bool = False,
+    ) -> None:
         self.finished: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.position = walsender.position
         self.lineage = walsender.lineage
+        self.behind = behind
         self._walsender = walsender
         self._ends = ends
         self._gate = Gate(sink)
@@ -40,6 +50,7 @@ class Reader:
         self._assembler = Assembler(walsender.position, newest_xid)
         self._told = walsender.position
         self._database = walsender.position
+        self._goal: tuple[int, float] | None = None
         self._asked_at = timing.monotonic()
         self._acknowledged = walsender.position
         self._acknowledging = False
@@ -59,12 +70,19 @@ class Reader:
         """SourceUnavailable says why there can be none; then nothing is left behind."""
         walsender = await Walsender.open(ends, timing)
         try:
-            return cls(walsender, ends, (await ends.primary.progress()).xid, sink, timing)
+            progress = await ends.primary.progress()
+            behind = walsender.standby and not await ends.replays(progress.flushed, timing)
+            return cls(walsender, ends, progress.xid, sink, timing, behind=behind)
         except BaseException:
             await walsender.close()
             raise
 
-    def attach(self) -> None:
+    def attach(self, *, is_down: bool) -> None:
+        """`is_down`: the sink knows that the stream was cut."""
+        if self.behind:
+            self._gate.fall_behind()
+            if not is_down:
+                asyncio.get_running_loop().call_soon(self._gate.say_behind)
         self._walsender.attach(self)
         self._spawn(self._beat())
         self._spawn(keep_house(self._ends.primary, self._timing, reading=False))
@@ -152,6 +170,11 @@ class Reader:
         self._heard = self._timing.monotonic()
         position = self._assembler.position
         self._looks.advance(position)
+        if self.behind and self._goal is not None and position >= self._goal[0]:
+            _log.info("the replica has caught up with the primary")
+            self.behind = False
+            self._told = position
+            self._gate.catch_up(position)
         if position > self._told and position >= self._database:
             self._told = position
             self._gate.watermark(position, self._heard - self._asked_at)
@@ -196,6 +219,8 @@ class Reader:
             self._assembler.note_xid(progress.xid)
             self._database = progress.flushed
             self._asked_at = asked_at
+            if self._goal is None or asked_at - self._goal[1] > 2 * self._timing.heartbeat:
+                self._goal = (progress.flushed, asked_at)
             if self._told >= progress.flushed:
                 self._level = self._timing.monotonic()
                 self._gate.watermark(self._told, self._level - asked_at)

@@ -59,7 +59,7 @@ class ReplicationSource:
             await self._ends.close()
             raise
         self._stream = reader.lineage.stream(self.kind)
-        reader.attach()
+        reader.attach(is_down=False)
         self._reader = reader
         self._keeper = asyncio.create_task(self._keep(reader, sink))
         return reader.position
@@ -96,9 +96,10 @@ class ReplicationSource:
             self._reader = None
             reader = await self._open_again(sink)
             self._stream = reader.lineage.stream(self.kind)
-            sink.gap("the change stream was cut, and commits may have been missed")
-            sink.up(reader.position)
-            reader.attach()
+            if not reader.behind:
+                sink.gap("the change stream was cut, and commits may have been missed")
+                sink.up(reader.position)
+            reader.attach(is_down=True)
             self._reader = reader
 
     async def _open_again(self, sink: Sink) -> Reader:

@@ -101,6 +101,12 @@ class Side:
     async def is_standby(self) -> bool:
         return bool(await self._ask(lambda connection: connection.fetchval("select pg_is_in_recovery()")))
 
+    async def replayed(self) -> int:
+        """How far a standby has come."""
+        return int(
+            await self._ask(lambda connection: connection.fetchval("select (pg_last_wal_replay_lsn() - '0/0')::bigint"))
+        )
+
     async def log_running(self) -> None:
         """Have the primary write down which transactions run: a slot on a standby can only be made where that is
         written, and by itself it is every 15 seconds at best."""
