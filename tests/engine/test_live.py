@@ -8,10 +8,12 @@ from msgspec import Raw
 
 from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.frames import SharedFrame
-from bonfire.engine.live import KEPT_SNAPSHOTS, SHARES, LiveEngine
+from bonfire.engine.live import LiveEngine
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import AT_ONCE, BATCH
+from bonfire.engine.rota import SHARES
 from bonfire.engine.session import Session
+from bonfire.engine.telling import KEPT_SNAPSHOTS
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import DownFrame, Patch, Snapshot, Subscribed, Transition, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode

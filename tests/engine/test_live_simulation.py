@@ -556,7 +556,7 @@ class World:
             assert set(client.plans) == set(client.queries), "everybody got what they asked for"
         self.seen()
         assert len(list(self.engine._history)) == 0, "the history is empty when nothing is under way"
-        assert not self.engine.differences
+        assert not self.engine.checks.differences
 
 
 @pytest.mark.parametrize("block", range(20))
@@ -583,6 +583,6 @@ def test_the_schedules_reach_what_they_are_for() -> None:
     worlds = [World(seed) for seed in range(150)]
     for world in worlds:
         world.run(300)
-    assert sum(world.engine.resumes for world in worlds) > 5
+    assert sum(world.engine.counts["resumes"] for world in worlds) > 5
     assert sum(world.engine.conflations for world in worlds) > 30
     assert sum(world.checked["same"] for world in worlds) > 5

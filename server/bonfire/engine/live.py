@@ -12,33 +12,28 @@ from there on, so that all queries of a session always move together.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import msgspec
 
+from bonfire.engine.checks import Checks, Outcome
 from bonfire.engine.commit import Commit, RowChange
 from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.history import Digest, History
 from bonfire.engine.index import QueryIndex
-from bonfire.engine.parts import PART_BYTES, patch_in_parts, resumed_in_parts, whole_in_parts
+from bonfire.engine.parts import PART_BYTES
 from bonfire.engine.query import LiveQuery, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read, Reads
-from bonfire.engine.resume import difference_since
 from bonfire.engine.retained import ENTRIES, Retained
+from bonfire.engine.rota import SHARES, Rota
 from bonfire.engine.session import Session
 from bonfire.engine.settle import Settled, settle
-from bonfire.engine.view import Window, difference
+from bonfire.engine.telling import Telling, differ
+from bonfire.engine.view import Window
 from bonfire.engine.visibility import Sight
-from bonfire_protocol.down import Checked, Patch, Resumed, Snapshot, Stale, Subscribed, Unsubscribed, Watermark
+from bonfire_protocol.down import Checked, Stale, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
-
-SHARES = 20
-"""In how many shares the sessions are told of a heartbeat."""
-
-KEPT_SNAPSHOTS = 8
-"""Encoded snapshots that a live query keeps, each for the subscriptions of one name."""
 
 _UNREADABLE = (msgspec.DecodeError, TypeError, ValueError, ArithmeticError)
 """What a row without an id raises, or one whose value has no place among the others."""
@@ -50,34 +45,23 @@ class LiveEngine:
 
     def __init__(self, position: int, *, part_bytes: int = PART_BYTES, retained: int = ENTRIES) -> None:
         self.position = position
-        self._part_bytes = part_bytes
         self.is_down = False
         self._events = 0
         self._sessions: dict[Session, None] = {}
-        self._rota: list[dict[Session, None]] = [{} for _ in range(SHARES)]
-        self._joined = 0
-        self._beats = 0
+        self._rota = Rota()
         self._queries = QueryIndex()
         self._reads = Reads()
         self._history = History()
         self._delivery = Delivery(SHARES * 3 // 4)
         self._retained = Retained(position, retained)
-        self._checks: dict[LiveQuery, list[tuple[Session, str]]] = {}
-        self.checks = 0
-        self.differences = 0
-        self._differed: list[str] = []
+        self._telling = Telling(self._retained, part_bytes)
+        self.checks = Checks()
         self.conflations = 0
-        self.resumes = 0
 
     # ---- what the engine owes -------------------------------------------------------------------------------
 
     def take_outgoing(self) -> list[Outgoing]:
         return self._delivery.take()
-
-    def take_differences(self) -> list[str]:
-        """The names of the queries of which a check has found that what was sent was wrong, since the last call."""
-        differed, self._differed = self._differed, []
-        return differed
 
     @property
     def awaited(self) -> int | None:
@@ -97,6 +81,7 @@ class LiveEngine:
             "reads_owed": self._reads.owed,
             "recent_commits": len(self._history),
             "retained_changes": len(self._retained),
+            "resumes": self._telling.resumes,
         }
 
     def next_read(self) -> Read | None:
@@ -111,9 +96,7 @@ class LiveEngine:
         up."""
         session = Session(key, tenant, access, self.position, since)
         self._sessions[session] = None
-        self._joined += 1
-        session.share = self._joined % SHARES
-        self._rota[session.share][session] = None
+        self._rota.join(session)
         if self.is_down:
             self._delivery.send([SharedFrame(Stale("the server has lost sight of the database"))], [session])
         elif not vouched:
@@ -123,7 +106,7 @@ class LiveEngine:
     def leave(self, session: Session) -> None:
         """The client is gone; nothing is owed to it any more."""
         self._sessions.pop(session, None)
-        self._rota[session.share].pop(session, None)
+        self._rota.leave(session)
         subscriptions = list(session.subscriptions.items())
         session.subscriptions.clear()
         session.blocking.clear()
@@ -155,7 +138,9 @@ class LiveEngine:
             session.resuming.add(subscription)
         if query.result is not None and query.dirty_since is None and not self.is_down:
             query.hold(session, subscription)
-            self._delivery.show(session, self.position, self._subscribed(query, session, subscription, self.position))
+            self._delivery.show(
+                session, self.position, self._telling.subscribed(query, session, subscription, self.position)
+            )
         else:
             # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
             query.waiting[session, subscription] = None
@@ -216,10 +201,10 @@ class LiveEngine:
         known = (query for name, query in session.subscriptions.items() if name not in untold)
         for query in dict.fromkeys(known):
             if query.number in missed:
-                frames += self._conflated(query)
+                frames += self._telling.conflated(query)
         for subscription, query in session.subscriptions.items():
             if subscription in untold:
-                frames += self._subscribed(query, session, subscription, self.position)
+                frames += self._telling.subscribed(query, session, subscription, self.position)
         if frames:
             self.conflations += 1
             # Results that are being read again, of which the known ones are older, join it over all this stretch.
@@ -233,26 +218,18 @@ class LiveEngine:
         query = session.subscriptions.get(subscription)
         if query is None:
             raise _no_subscription("subscription")
-        self._checks.setdefault(query, []).append((session, check))
+        self.checks.ask(query, session, check)
         self._reads.owe(query)
 
     def sample(self, choice: float) -> None:
         """Check one live query of all, at `choice` (from 0 up to 1) of their order."""
         query = self._queries.at(choice)
         if query is not None:
-            self._checks.setdefault(query, [])
+            self.checks.sample(query)
             self._reads.owe(query)
 
-    def _checked(self, query: LiveQuery, outcome: Literal["same", "differed", "unknown"]) -> None:
-        askers = self._checks.pop(query, None)
-        if askers is None:
-            return
-        if outcome != "unknown":
-            self.checks += 1
-        if outcome == "differed":
-            self.differences += 1
-            self._differed.append(query.identity.name)
-        for session, check in askers:
+    def _checked(self, query: LiveQuery, outcome: Outcome) -> None:
+        for session, check in self.checks.end(query, outcome):
             if session in self._sessions:
                 frame = SharedFrame(Checked(check, outcome, format_position(self.position)))
                 self._delivery.send([frame], [session])
@@ -261,15 +238,13 @@ class LiveEngine:
         """The query was live when it was read for a check: what was read must be what was sent."""
         if settled.exact_until is not None:
             self._checked(query, "unknown")
-        elif not _differ(query, settled):
+        elif not differ(query, settled):
             self._checked(query, "same")
         else:
             query.result = settled.result
             query.more = settled.more
             query.snapshot_parts.clear()
-            rows = [row for _, row in settled.rows]
-            frame = Snapshot(query.number, rows, "repaired", settled.more)
-            self._delivery.fan_out({query: self._whole(query, frame)}, self.position)
+            self._delivery.fan_out({query: self._telling.repaired(query)}, self.position)
             self._checked(query, "differed")
 
     # ---- the change stream ----------------------------------------------------------------------------------
@@ -315,8 +290,7 @@ class LiveEngine:
             # The window lost more rows than it kept behind it; what it shows at this position must be read.
             self._mark_dirty(query, position)
         if change or query.more != more:
-            patch = Patch(query.number, change.remove, change.put, query.more)
-            changed[query] = patch_in_parts(patch, change.moved, self._part_bytes)
+            changed[query] = self._telling.changed(query, change)
 
     def _mark_dirty(self, query: LiveQuery, position: int) -> None:
         if query.result is None or query.dirty_since is not None:
@@ -337,31 +311,15 @@ class LiveEngine:
         """A share of a heartbeat, to be called `SHARES` times in one, so that a commit never waits for more than a
         share of the sessions to be told. Who was told along with a transition is not told again. `vouched`: the change
         stream has given word lately that it keeps up."""
-        self._beats += 1
-        self._delivery.vouching = self._beats if vouched and not self.is_down else None
-        if self._delivery.vouching is None:
-            return
-        told_before = self._beats - SHARES
-        due = [
-            session
-            for session in self._rota[self._beats % SHARES]
-            if session.free and session.vouched_at <= told_before
-        ]
-        if due:
-            for session in due:
-                session.position = self.position
-                session.vouched_at = self._beats
-            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], due)
+        self._rota.now += 1
+        self._delivery.vouching = self._rota.now if vouched and not self.is_down else None
+        if self._delivery.vouching is not None:
+            self._confirm(self._rota.due())
 
     def heartbeat(self) -> None:
         """Tell every session that is not waiting for a read how far its data are true."""
-        if self.is_down:
-            return
-        free = [session for session in self._sessions if session.free]
-        for session in free:
-            session.position = self.position
-        if free:
-            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], free)
+        if not self.is_down:
+            self._confirm([session for session in self._sessions if session.free])
 
     def confirm(self, session: Session, position: int) -> None:
         """What one session holds is true at `position` too: say so, unless it was shown something there or later."""
@@ -369,8 +327,13 @@ class LiveEngine:
             return
         shown = max((query.shown_at for query in session.subscriptions.values()), default=0)
         if max(shown, session.position) < position:
+            self._confirm([session])
+
+    def _confirm(self, sessions: list[Session]) -> None:
+        for session in sessions:
             session.position = self.position
-            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], [session])
+        if sessions:
+            self._delivery.send([SharedFrame(Watermark(format_position(self.position)))], sessions)
 
     def down(self, reason: str) -> None:
         """The change stream is cut: what the clients hold may be old from now on."""
@@ -407,7 +370,7 @@ class LiveEngine:
                 waiting, query.waiting = query.waiting, {}
                 for session, subscription in waiting:
                     query.hold(session, subscription)
-                    frames = self._subscribed(query, session, subscription, self.position)
+                    frames = self._telling.subscribed(query, session, subscription, self.position)
                     self._delivery.show(session, self.position, frames)
         self._land()
 
@@ -491,7 +454,7 @@ class LiveEngine:
         """The query's result is known from its first dirty position on, until it is not exact any more."""
         exact_until = settled.exact_until
         position = self.position if exact_until is None else exact_until - 1
-        frames = self._change_frames(query, settled) if query.result is not None else []
+        frames = self._telling.read_again(query, settled) if query.result is not None else []
         dirty_since = query.dirty_since
         query.result = settled.result
         query.more = settled.more
@@ -528,7 +491,7 @@ class LiveEngine:
         held_from = session.blocking.get(query)
         if exact_until is None:
             query.hold(session, subscription)
-            part = self._subscribed(query, session, subscription, self.position)
+            part = self._telling.subscribed(query, session, subscription, self.position)
             if held_from is not None:
                 session.merge(held_from, self.position, part)
                 session.unblock(query)
@@ -536,26 +499,15 @@ class LiveEngine:
                 session.hold(self.position, part)
         elif held_from is not None and exact_until > held_from and session not in query.subscribers:
             query.hold(session, subscription)
-            session.merge(held_from, position, self._subscribed(query, session, subscription, position))
+            session.merge(held_from, position, self._telling.subscribed(query, session, subscription, position))
             session.block(query, exact_until)
         elif session in query.subscribers:
             # It holds this query under another name, and moves with it.
             query.hold(session, subscription)
-            session.merge(position, position, self._subscribed(query, session, subscription, position))
+            session.merge(position, position, self._telling.subscribed(query, session, subscription, position))
         else:
             session.block(query, session.blocking.get(query, self.position + 1))
             query.waiting[session, subscription] = None
-
-    def _change_frames(self, query: LiveQuery, settled: Settled) -> list[SharedFrame]:
-        """What takes the viewers from the old result to the new one; nothing when they are the same."""
-        if not _differ(query, settled):
-            return []
-        change = difference(query.shown(), settled.rows) if query.identified else None
-        if change is None:
-            return self._whole(query, Snapshot(query.number, [row for _, row in settled.rows], "changed", settled.more))
-        return patch_in_parts(
-            Patch(query.number, change.remove, change.put, settled.more), change.moved, self._part_bytes
-        )
 
     def _end(self, query: LiveQuery, fault: Fault) -> None:
         """The query can't be kept true: everybody who holds it is told, and nobody is held up by it."""
@@ -575,56 +527,6 @@ class LiveEngine:
         for session in dict.fromkeys(session for session, _ in held):
             self._delivery.release(session)
         self._drop_if_unheld(query)
-
-    # ---- frames ---------------------------------------------------------------------------------------------
-
-    def _subscribed(self, query: LiveQuery, session: Session, subscription: str, position: int) -> list[SharedFrame]:
-        """What makes this subscription live: what the client has missed, where it holds an older result, or all."""
-        since = session.since if subscription in session.resuming else None
-        session.resuming.discard(subscription)
-        # Clients name subscriptions alike ("1", "2"), and come back from one position after a cut: what is the same for
-        # several is encoded once.
-        key = (subscription, since)
-        wire_position = format_position(position)
-        frames = query.snapshot_parts.get(key)
-        if frames is not None and getattr(frames[0].frame, "position", None) == wire_position:
-            return frames
-        missed = None if since is None else difference_since(query, since, self._retained)
-        if missed is None:
-            rows = [row for _, row in query.shown()]
-            frame = Subscribed(subscription, query.number, wire_position, rows, query.shape, query.more)
-            frames = self._whole(query, frame)
-        else:
-            self.resumes += 1
-            resumed = Resumed(
-                subscription, query.number, wire_position, missed.length, missed.remove, missed.put, query.more
-            )
-            frames = resumed_in_parts(resumed, [row_id for row_id, _ in query.shown()], self._part_bytes)
-        self._keep(query, key, frames)
-        return frames
-
-    def _conflated(self, query: LiveQuery) -> list[SharedFrame]:
-        """The query's result for those who have missed what led to it."""
-        frames = query.snapshot_parts.get((None, None))
-        if frames is None:
-            rows = [row for _, row in query.shown()]
-            frames = self._whole(query, Snapshot(query.number, rows, "conflated", query.more))
-            self._keep(query, (None, None), frames)
-        return frames
-
-    def _whole(self, query: LiveQuery, frame: Subscribed | Snapshot) -> list[SharedFrame]:
-        return whole_in_parts(frame, self._part_bytes) if query.identified else [SharedFrame(frame)]
-
-    def _keep(self, query: LiveQuery, key: tuple[str | None, int | None], frames: list[SharedFrame]) -> None:
-        if len(query.snapshot_parts) >= KEPT_SNAPSHOTS:
-            query.snapshot_parts.clear()
-        query.snapshot_parts[key] = frames
-
-
-def _differ(query: LiveQuery, settled: Settled) -> bool:
-    if settled.more != query.more:
-        return True
-    return [bytes(row) for _, row in query.shown()] != [bytes(row) for _, row in settled.rows]
 
 
 def _no_subscription(field: str) -> Fault:

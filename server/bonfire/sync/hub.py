@@ -13,9 +13,10 @@ from typing import Protocol
 from bonfire.changes.source import ChangeSource
 from bonfire.engine.commit import Commit, IndexProgress
 from bonfire.engine.delivery import Outgoing
-from bonfire.engine.live import SHARES, LiveEngine
+from bonfire.engine.live import LiveEngine
 from bonfire.engine.query import Plan
 from bonfire.engine.reads import Answer, Read
+from bonfire.engine.rota import SHARES
 from bonfire.engine.session import Session
 from bonfire.sync.commit_watch import CommitWatch, trace_of_read
 from bonfire.sync.fanout import Flusher, Wire, spelled, ways
@@ -201,7 +202,7 @@ class Hub:
         """Do what the engine owes: send frames, start reads, ask the stream to hurry. Call after each engine call."""
         for outgoing in self.engine.take_outgoing():
             self._send(outgoing)
-        for name in self.engine.take_differences():
+        for name in self.engine.checks.take_differed():
             log.error("a result of %s was not what its source says: it was sent anew to all who hold it", name)
         while len(self._reads) < READS_AT_ONCE:
             read = self.engine.next_read()
