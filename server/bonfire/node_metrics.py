@@ -101,11 +101,13 @@ class NodeMetrics:
             "From a commit to the result of a query that had to be run again because of it.",
             self._hub.watch.commit_to_reread,
         )
-        yield counter("bonfire_resumes_total", "Subscriptions told only what they had missed.", engine.counts["resumes"])
+        yield counter("bonfire_resumes_total", "Subscriptions told only what they had missed.", counts["resumes"])
         yield counter("bonfire_conflations_total", "Times a slow client got the newest, not all.", engine.conflations)
         yield counter("bonfire_self_checks_total", "Live queries compared with their source.", engine.checks.done)
         yield counter(
-            "bonfire_self_check_differences_total", "Those that were not what their source says.", engine.checks.differences
+            "bonfire_self_check_differences_total",
+            "Those that were not what their source says.",
+            engine.checks.differences,
         )
 
     def _stream(self) -> Iterator[Metric]:

@@ -28,7 +28,7 @@ class Rota:
         self._shares[session.share].pop(session, None)
 
     def due(self) -> list[Session]:
-        """Those of the present beat's share who may be told, and were not along with a transition: they count as told."""
+        """Those of the present beat's share who may be told, and were not with a transition: they count as told."""
         told_before = self.now - SHARES
         due = [
             session for session in self._shares[self.now % SHARES] if session.free and session.vouched_at <= told_before
