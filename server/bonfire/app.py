@@ -29,7 +29,7 @@ from bonfire.clinical.registry import Registry
 from bonfire.config import Settings
 from bonfire.insight.indexes import Indexes
 from bonfire.lane.worker import Worker
-from bonfire.listening import listener
+from bonfire.listening import listener, room_for_connections
 from bonfire.node_metrics import MetricsPage, NodeMetrics
 from bonfire.readiness import readiness
 from bonfire.store.pool import Database, DatabaseUnusable
@@ -147,7 +147,7 @@ async def start_node(
             functions=fingerprint(registry),
             stale_after_ms=settings.stale_after_ms,
             compress=settings.compression == "on",
-            limits=Limits(connections=settings.max_connections),
+            limits=Limits(connections=_connections(settings.max_connections)),
         )
         live.start()
         stack.push_async_callback(live.stop)
@@ -233,6 +233,18 @@ class Server(uvicorn.Server):
                 server.close()
         await self._node.live.drain()
         await super().shutdown(sockets)
+
+
+def _connections(wanted: int) -> int:
+    room = room_for_connections(wanted)
+    if room < wanted:
+        log.warning(
+            "the limit on open files (ulimit -n) has room for %d live connections, not for the %d of "
+            "BONFIRE_MAX_CONNECTIONS: more than that are refused",
+            room,
+            wanted,
+        )
+    return room
 
 
 def _now() -> datetime:
