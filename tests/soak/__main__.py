@@ -90,10 +90,13 @@ async def _series(arguments: argparse.Namespace, seed: int) -> int:
 
 def _add(total: Outcome, outcome: Outcome) -> None:
     total.violations += outcome.violations
-    total.counts += outcome.counts
+    total.counts.update(outcome.counts)
     total.faults += outcome.faults
     total.blocked |= outcome.blocked
     total.notes += outcome.notes
+    total.lag = max(total.lag, outcome.lag)
+    total.live += outcome.live
+    total.watched += outcome.watched
 
 
 def _tell_stories(outcome: Outcome, target: Path) -> None:

@@ -18,7 +18,8 @@ def summary(outcome: Outcome) -> str:
     verdict = ", ".join(f"{count} {kind}" for kind, count in kinds.items())
     return (
         f"{counts['commits']} commits, {counts['transitions checked']} transitions, "
-        f"{counts['mutations']} mutations, {sum(outcome.faults.values())} faults: "
+        f"{counts['mutations']} mutations, {sum(outcome.faults.values())} faults, "
+        f"live {outcome.live / max(1.0, outcome.watched):.0%} of the time: "
         f"{verdict or '0 lost, 0 doubled, 0 out of order, 0 torn'}"
     )
 
@@ -26,6 +27,7 @@ def summary(outcome: Outcome) -> str:
 def describe(outcome: Outcome) -> str:
     """All there is to know, the first violations one by one."""
     lines = [f"  {name}: {count}" for name, count in outcome.counts.items()]
+    lines.append(f"  the watching process was late by {1000 * outcome.lag:.0f} ms at most")
     lines.append("faults:")
     lines += [f"  {name}: {count}" for name, count in sorted(outcome.faults.items())]
     lines += [f"  {name}: could not be made here: {why}" for name, why in outcome.blocked.items()]

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -37,7 +38,8 @@ SLACK = 0.8
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """What came of a run. `lag`: seconds that the watching process was late at most. `live`: seconds in which clients
+    showed their data as live, all of them together, of the `watched` ones."""
 
     violations: list[Violation]
     journal: Journal = field(default_factory=Journal)
@@ -45,6 +47,9 @@ class Outcome:
     faults: Counter[str] = field(default_factory=Counter)
     blocked: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    lag: float = 0.0
+    live: float = 0.0
+    watched: float = 0.0
 
 
 class Lag:
@@ -88,6 +93,7 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
     faults = Faults(postgres, standby, nodes, Random(script.seed), _registry().models)
     lag = Lag()
     watching = asyncio.create_task(lag.watch())
+    started = time.monotonic()
     running = [asyncio.create_task(client.run()) for client in clients]
     writing = [asyncio.create_task(writer.run()) for writer in writers]
     making = asyncio.create_task(faults.run(script.faults))
@@ -98,6 +104,7 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
             client.calm = True
         await _finish_writing(writing)
         journal.final = await _until_quiet(clients, postgres)
+        watched = time.monotonic() - started
     finally:
         for client in clients:
             client.end()
@@ -111,6 +118,7 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
     violations = check(journal, history, done, stale_after=STALE_AFTER, slack=SLACK + 3 * lag.most)
     violations += await _check_database(postgres)
     outcome = Outcome(violations, journal, faults=faults.counts, blocked=faults.blocked)
+    outcome.lag, outcome.live, outcome.watched = lag.most, _live(journal), len(clients) * watched
     outcome.notes = [note for node in nodes for note in node.faults]
     outcome.counts.update(
         {
@@ -123,12 +131,21 @@ async def run(script: Script, postgres: SoakPostgres, folder: Path) -> Outcome:
             "mutations": len(journal.mutations),
             **_refusals(journal),
             "mutations answered more than once": sum(len(each.answers) > 1 for each in journal.mutations.values()),
-            "lag of the watching process, ms": round(1000 * lag.most),
             "node starts": sum(node.starts for node in nodes),
             **{f"self-checks: {outcome}": count for outcome, count in journal.checks.items()},
         }
     )
     return outcome
+
+
+def _live(journal: Journal) -> float:
+    """Seconds of all clients together in which they showed their data as live."""
+    return sum(
+        following.at - claim.at
+        for connection in journal.connections
+        for claim, following in pairwise(connection.claims)
+        if claim.live
+    )
 
 
 def _refusals(journal: Journal) -> Counter[str]:
