@@ -225,7 +225,7 @@ class Hub:
         if audience.ways is None:
             audience.ways = ways(_peer(session).wire for session in audience.sessions)
         for spelling, way in audience.ways:
-            if not self.flusher.clogged.isdisjoint(way.wires):
+            if self.flusher.clogged and not self.flusher.clogged.isdisjoint(way.wires):
                 # Some have not taken yet what came before this.
                 for wire in way.wires:
                     wire.give(outgoing.frames)
