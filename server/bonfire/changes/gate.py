@@ -1,8 +1,8 @@
 """What stands between a stream and its sink while what comes must not be shown.
 
 What a commit that can't be read has told is unknown, so all must be read afresh; but it can reach the stream before
-snapshots show it, and a read that misses it would miss it for good. So the gate is closed, `down`, until a snapshot shows
-that commit and all that were delivered before it; what comes meanwhile waits, and is delivered after `up`.
+snapshots show it, and a read that misses it would miss it for good. So the gate is closed, `down`, until a snapshot
+shows that commit and all that were delivered before it; what comes meanwhile waits, and is delivered after `up`.
 
 And a stream that begins far behind the primary, a lagging standby's, is none to be called live: what comes is let go
 until it has caught up, and then all is read afresh.
