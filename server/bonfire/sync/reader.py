@@ -12,6 +12,8 @@ from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.visibility import Sight, Visibility
+from bonfire.store.compile_model import fingerprint
+from bonfire.store.model import ReadModel
 from bonfire.store.pool import Database
 from bonfire.store.readmodels import select_rows_sql
 from bonfire_protocol.faults import Fault, FaultCode
@@ -28,6 +30,10 @@ _OUTAGES = (
 )
 """What is no query's own fault. (OperatorInterventionError would hold a statement's timeout too.)"""
 
+# As the snapshot has them. Every rebuild has the live queries on its model read again, so each passes here before it is
+# told as live.
+INSTALLED = "array(select name || ' ' || fingerprint from bonfire.read_model) as installed"
+
 
 @dataclass(frozen=True)
 class AppHandle:
@@ -36,6 +42,16 @@ class AppHandle:
     query: AppQuery
     call: AppCall
     principal: Principal
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is seen in a transaction's snapshot: its commits, none of which lies behind `bound`; and the marks of the
+    `installed` read models, where they were asked for."""
+
+    sight: Sight
+    bound: int
+    installed: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,9 @@ class Reader:
         self.may_lag = may_lag
         self._database = database
         self._look = f"select pg_current_snapshot()::text as snapshot, ({bound})::bigint as bound"
+        self._look_with_models = f"{self._look}, {INSTALLED}"
         self._now = now
-        self._rows_sql: dict[str, str] = {}
+        self._known: dict[str, _Known] = {}
 
     async def read(self, read: Read) -> Snapshot:
         """All queries of the batch in one snapshot. Fault `unavailable` or `busy` when the database is not there."""
@@ -108,13 +125,23 @@ class Reader:
     async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
         transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
         async with transaction as conn:
-            look = await conn.fetchrow(self._look)
-            answers = [await self._answer(conn, plan, rows, guarded) for plan, rows in wanted]
-        return Snapshot(Visibility.parse(look["snapshot"]), look["bound"], answers)
+            seen = await self._see(conn, models=any(isinstance(plan, KeyedPlan) for plan, _ in wanted))
+            answers = [await self._answer(conn, plan, rows, seen.installed, guarded) for plan, rows in wanted]
+        return Snapshot(seen.sight, seen.bound, answers)
 
-    async def _answer(self, conn: asyncpg.Connection, plan: Plan, rows: int, guarded: bool) -> Answer:
+    async def _see(self, conn: asyncpg.Connection, *, models: bool) -> Seen:
+        """Take the transaction's snapshot, by its first query, and say what is seen in it."""
+        look = await conn.fetchrow(self._look_with_models if models else self._look)
+        installed = frozenset(look["installed"] if models else ())
+        return Seen(Visibility.parse(look["snapshot"]), look["bound"], installed)
+
+    async def _answer(
+        self, conn: asyncpg.Connection, plan: Plan, rows: int, installed: frozenset[str], guarded: bool
+    ) -> Answer:
         match plan:
             case KeyedPlan(handle=KeyedCall() as call):
+                if self._model(call.model).mark not in installed:
+                    return _of_another_version(call.model.name)
                 if not guarded:
                     return await self._rows(conn, call, rows)
                 try:
@@ -130,11 +157,14 @@ class Reader:
                 raise AssertionError(plan)
 
     async def _rows(self, conn: asyncpg.Connection, call: KeyedCall, rows: int) -> list[Raw]:
-        sql = self._rows_sql.get(call.model.name)
-        if sql is None:
-            sql = self._rows_sql[call.model.name] = select_rows_sql(call.model)
-        records = await conn.fetch(sql, call.key, rows)
+        records = await conn.fetch(self._model(call.model).rows_sql, call.key, rows)
         return [Raw(record[0].encode()) for record in records]
+
+    def _model(self, model: ReadModel) -> "_Known":
+        known = self._known.get(model.name)
+        if known is None:
+            known = self._known[model.name] = _Known(f"{model.name} {fingerprint(model)}", select_rows_sql(model))
+        return known
 
     async def _run(self, conn: asyncpg.Connection, handle: AppHandle) -> Answer:
         """A function may do anything: a savepoint keeps the rest of the batch whole."""
@@ -150,6 +180,21 @@ class Reader:
             if conn.is_closed() or isinstance(error, _OUTAGES):
                 raise
             return _failed(handle.query.name, error)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A read model as this server declares it. `mark` is among the `INSTALLED` while its table is that one."""
+
+    mark: str
+    rows_sql: str
+
+
+def _of_another_version(name: str) -> Fault:
+    """Its triggers tell rows of other columns, or under other keys, than this server reads."""
+    return Fault(
+        FaultCode.unavailable, f"the read model {name} has been changed by another version of this server's functions"
+    )
 
 
 def _failed(name: str, error: asyncpg.PostgresError) -> Fault:

@@ -15,7 +15,7 @@ from bonfire.changes.source import SourceUnavailable, bound_sql
 from bonfire.engine.query import Plan
 from bonfire.engine.visibility import Cut, Sight, Visibility
 from bonfire.store.pool import Database
-from bonfire.sync.reader import Reader, Snapshot
+from bonfire.sync.reader import INSTALLED, Reader, Seen, Snapshot
 from bonfire_protocol.faults import Fault, FaultCode
 
 ATTEMPTS = 50
@@ -58,6 +58,13 @@ from (
 """
 
 
+_LOOK_WITH_MODELS = f"select *, {INSTALLED} from ({_LOOK}) as seen"  # noqa: S608  # of constants only
+
+
+class _Unclear(Exception):
+    """It is not known what the snapshot that was taken sees."""
+
+
 class Cutter(Protocol):
     """The change stream of the same replica."""
 
@@ -86,30 +93,26 @@ class ReplicaReader(Reader):
     async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
         for _ in range(ATTEMPTS):
             try:
-                snapshot = await self._once(tenant, wanted, guarded=guarded)
+                return await super()._together(tenant, wanted, guarded=guarded)
+            except _Unclear:
+                continue
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError) as error:
                 raise Fault(FaultCode.unavailable, "The replica gave the read up for what it had to replay.") from error
             except SourceUnavailable as error:
                 raise Fault(FaultCode.unavailable, "The change stream was cut while this was read.") from error
-            if snapshot is not None:
-                return snapshot
         raise Fault(FaultCode.busy, "The replica has no moment for this read: too much commits at once.")
 
-    async def _once(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot | None:
-        """None when it is not known what the snapshot that was taken sees."""
-        transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
-        async with transaction as conn:
-            # The transaction has no snapshot before its first query.
-            async with self._database.owner() as beside:
-                before = await beside.fetchval(_REPLAYED)
-                look = await conn.fetchrow(_LOOK)
-                idle = look["idle"] or await beside.fetchval(_DELAYED) == look["replayed"]
-            ids = Visibility.parse(look["snapshot"])
-            cut: Cut | None = None
-            if look["standby"]:
-                # Before the queries, which may be costly.
-                cut = await self._stream.cut(Look(before, look["replayed"], idle, ids.xmin, ids.xmax))
-                if cut is None:
-                    return None
-            answers = [await self._answer(conn, plan, rows, guarded) for plan, rows in wanted]
-        return Snapshot(ids, look["bound"], answers) if cut is None else Snapshot(cut, cut.position, answers)
+    async def _see(self, conn: asyncpg.Connection, *, models: bool) -> Seen:
+        # The transaction has no snapshot before its first query.
+        async with self._database.owner() as beside:
+            before = await beside.fetchval(_REPLAYED)
+            look = await conn.fetchrow(_LOOK_WITH_MODELS if models else _LOOK)
+            idle = look["idle"] or await beside.fetchval(_DELAYED) == look["replayed"]
+        installed = frozenset(look["installed"] if models else ())
+        ids = Visibility.parse(look["snapshot"])
+        if not look["standby"]:
+            return Seen(ids, look["bound"], installed)
+        cut = await self._stream.cut(Look(before, look["replayed"], idle, ids.xmin, ids.xmax))
+        if cut is None:
+            raise _Unclear
+        return Seen(cut, cut.position, installed)
