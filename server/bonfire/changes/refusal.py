@@ -41,7 +41,7 @@ def refusal_of_replication(error: asyncpg.PostgresError) -> SourceUnavailable:
     match error.sqlstate:
         case "42501":
             return SourceUnavailable(
-                "the role of DATABASE_URL may not read the WAL: let an administrator run ALTER ROLE ... REPLICATION "
+                "the connecting role may not read the WAL: let an administrator run ALTER ROLE ... REPLICATION "
                 "(on Amazon RDS: GRANT rds_replication TO ...)",
                 retry=False,
             )
@@ -57,7 +57,7 @@ def refusal_of_replication(error: asyncpg.PostgresError) -> SourceUnavailable:
             )
         case "08P01":
             return SourceUnavailable(
-                "what answers at DATABASE_URL does not know replication: a pooler stands in front of the database; "
+                "what answers at the URL does not know replication: a pooler stands in front of the database; "
                 f"connect to the database itself ({_say(error)})",
                 retry=False,
             )
