@@ -1,4 +1,4 @@
-"""The figures of a report as Markdown tables in docs/benchmarks.md, between two marks."""
+"""The figures of a report in docs/benchmarks.md, between two marks: the plots that are there, and tables."""
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -10,18 +10,29 @@ BEGIN = "<!-- figures: written by `python -m bench page FILE` -->"
 END = "<!-- end of figures -->"
 
 
+FAN_OUT, LATENCY, MANY_KEYS = "bench-fan-out.png", "bench-latency.png", "bench-many-keys.png"
+
+PLOTS = {
+    FAN_OUT: "CPU of the server for each delivery, by number of subscribers",
+    LATENCY: "Milliseconds from COMMIT to the screen, by server",
+    MANY_KEYS: "Highest rate of writes that is held with 10,000 live queries, by server",
+}
+
+
 class NoMarks(Exception):
     """The page has no place for the figures."""
 
 
 def write_page(report: Report, page: Path) -> None:
-    """Put the report's tables where the page's last ones are. Raises `NoMarks`."""
+    """Put plots and tables where the page's last ones are. Raises `NoMarks`."""
     text = page.read_text(encoding="utf-8")
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise NoMarks(f"{page} has no lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n{tables(report)}{END}{after}", encoding="utf-8")
+    drawn = [f"![{what}](images/{name})\n" for name, what in PLOTS.items() if (page.parent / "images" / name).exists()]
+    figures = "\n".join([*drawn, tables(report)])
+    page.write_text(f"{before}{BEGIN}\n{figures}{END}{after}", encoding="utf-8")
 
 
 def tables(report: Report) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bench import crowd, fanout, many_keys
 from bench.contenders import NODE_PUSH, NODE_REQUERY, STARLETTE_PUSH, STARLETTE_REQUERY
+from bench.page import FAN_OUT, LATENCY, MANY_KEYS
 from bench.report import Report
 
 COLOURS = {
@@ -29,11 +30,11 @@ Figures = dict[str, float]
 
 
 def draw(report: Report, folder: Path) -> list[Path]:
-    """Draw what the report has figures for, as bench-*.png in `folder`."""
+    """Draw what the report has figures for, in `folder`."""
     plots: dict[str, Callable[[Report], Figure | None]] = {
-        "bench-fan-out.png": _fan_out,
-        "bench-latency.png": _latency,
-        "bench-many-keys.png": _many_keys,
+        FAN_OUT: _fan_out,
+        LATENCY: _latency,
+        MANY_KEYS: _many_keys,
     }
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.page import BEGIN, END, NoMarks, write_page
+from bench.page import BEGIN, END, LATENCY, NoMarks, write_page
 from bench.report import Report, lines_beside
 
 MACHINE: dict[str, object] = {
@@ -29,12 +29,16 @@ def test_the_figures_take_the_place_of_the_last_ones(tmp_path: Path) -> None:
     page.write_text(f"# Before\n{BEGIN}\nold\n{END}\nAfter\n", encoding="utf-8")
 
     write_page(Report(MACHINE, 3, LINES), page)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / LATENCY).touch()
     write_page(Report(MACHINE, 3, LINES), page)
 
     text = page.read_text(encoding="utf-8")
     assert text.startswith("# Before\n")
     assert text.endswith(f"{END}\nAfter\n")
     assert "old" not in text
+    assert text.count("![") == 1
+    assert f"(images/{LATENCY})" in text
     assert text.count("### Fan-out") == 1
     assert "| 100 x 300 B: us | **2** | 3 (1.50) | 1 (0.50) | 1.00 of Node: yes |" in text
     assert "| idle: KB | **2** | 1 (0.50) | 1: no |\n\nidle: in pages." in text
