@@ -31,6 +31,7 @@ def main() -> int:
     parser.add_argument("--readers", type=int, default=16, help="subscribers, besides the writers' own (16)")
     parser.add_argument("--every", type=float, default=3.0, help="seconds between two faults, in the mean (3)")
     parser.add_argument("--nodes", help="the fleet, as `wal,wal,listen` (another one each storm)")
+    parser.add_argument("--without", default="", metavar="FAULTS", help="leave these out: `fill disk,jump clock`")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run this script, and nothing else")
     parser.add_argument("--attempts", type=int, default=12, help="runs that may be spent on shortening a failure (12)")
     parser.add_argument("--out", type=Path, default=Path("soak-failed.json"), help="where a failing script is written")
@@ -51,6 +52,7 @@ async def _series(arguments: argparse.Namespace, seed: int) -> int:
     until = time.monotonic() + 60 * arguments.minutes
     total = Outcome([])
     failed: Script | None = None
+    without = frozenset(filter(None, arguments.without.split(",")))
     fleet = arguments.nodes.split(",") if arguments.nodes else None
     with own_folder() as folder:
         postgres = SoakPostgres(folder)
@@ -61,7 +63,12 @@ async def _series(arguments: argparse.Namespace, seed: int) -> int:
             while failed is None and (left := until - time.monotonic()) > 0:
                 seconds = min(STORM, max(10.0, left))
                 script = compose(
-                    seed + number, seconds=seconds, readers=arguments.readers, nodes=fleet, every=arguments.every
+                    seed + number,
+                    seconds=seconds,
+                    readers=arguments.readers,
+                    nodes=fleet,
+                    every=arguments.every,
+                    without=without,
                 )
                 outcome = await run(script, postgres, folder)
                 print(f"storm {number}, {','.join(script.nodes)}: {summary(outcome)}", flush=True)

@@ -74,7 +74,6 @@ class Proxy:
     def __init__(self, upstream: int | str | None = None) -> None:
         self.upstream = upstream
         self.links: set[Link] = set()
-        self.default = Link(0)
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 

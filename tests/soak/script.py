@@ -112,7 +112,7 @@ def compose(
     readers: int,
     nodes: list[NodeKind] | None = None,
     every: float = 3.0,
-    without: frozenset[FaultKind] = frozenset(),
+    without: frozenset[str] = frozenset(),
 ) -> Script:
     """The script of a seed. A fault begins every `every` seconds in the mean; none of `without`."""
     random = Random(seed)
