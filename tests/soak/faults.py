@@ -11,7 +11,7 @@ from typing import assert_never
 import asyncpg
 
 from bonfire.store.model import ModelError, ReadModel
-from bonfire.store.pool import Database
+from bonfire.store.pool import Database, DatabaseUnusable
 from bonfire.store.readmodels import install
 from bonfire_protocol.faults import Fault as Refusal
 from soak.clinic import clinic
@@ -28,7 +28,11 @@ _TROUBLE = (
     OSError,
     TimeoutError,
     EOFError,
+    Refusal,
+    ModelError,
+    DatabaseUnusable,
 )
+"""What another fault, made at the same time, may do to the making of one."""
 
 _A_BACKEND = """
 select pid from pg_stat_activity where backend_type = 'client backend' and pid <> pg_backend_pid() order by pid
@@ -229,8 +233,6 @@ class Faults:
         try:
             async with asyncio.timeout(20), database.owner() as conn:
                 await install(conn, self._models, rebuild=[model])
-        except (Refusal, ModelError) as error:
-            raise TimeoutError from error
         finally:
             await database.close()
 
