@@ -39,7 +39,7 @@ def decode_up(data: bytes | str, format: Format = Format.json) -> UpFrame:
     """The client frame in `data`. Fault `bad_frame` says which field is wrong and what it should be."""
     try:
         return _up.decode(data if format is Format.json else _json(data))
-    except (msgspec.DecodeError, UnicodeError, ValueError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeError, ValueError, TypeError, RecursionError) as error:
         raise _bad_frame(error) from None
 
 

@@ -46,6 +46,7 @@ class Protocol:
         self.socket = Socket()
         self.wire = wire_to(self.socket)
         self.heard = True
+        self.listens = True
         self.pings = 0
         self.pauses: list[float] = []
 

@@ -26,8 +26,10 @@ class Echo:
         self.connection = connection
         self.ended = asyncio.Event()
         self.batches: list[list[bytes]] = []
+        self.others = 0
 
-    def receive(self, messages: list[bytes]) -> None:
+    def receive(self, messages: list[bytes], others: int = 0) -> None:
+        self.others += others
         self.batches.append(messages)
         for message in messages:
             if message == b"go":

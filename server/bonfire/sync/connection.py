@@ -38,6 +38,12 @@ log = logging.getLogger("bonfire.socket")
 FRAME_BYTES = 4096
 """A larger frame counts as so many of this size."""
 
+MOST_WAITING_BYTES = 8 * 1024 * 1024
+"""Of one client's mutations that wait for those before them."""
+
+MOST_ARGS_BYTES = 16 * 1024
+"""Of one subscription: they are kept as long as it is open."""
+
 
 class Connection:
     """One client (bonfire.sync.websocket.Receiver). It is its engine session's key (bonfire.sync.hub.Peer)."""
@@ -64,6 +70,7 @@ class Connection:
         "_unanswered",
         "_unsent",
         "_upgrade",
+        "_waiting_bytes",
         "_written",
         "wire",
     )
@@ -95,6 +102,7 @@ class Connection:
         self._pinged = 0
         self._stalled = 0.0
         self._unsent = 0
+        self._waiting_bytes = 0
 
     # ---- the hub's side (Peer) ------------------------------------------------------------------------------
 
@@ -153,6 +161,9 @@ class Connection:
                 self.cut()
             return
         self._stalled, self._unsent = 0.0, 0
+        if not self._protocol.listens:
+            # It has said too much, so whether it still speaks is not known.
+            return
         if self._protocol.heard:
             self._protocol.heard = False
             self._pinged = 0
@@ -190,11 +201,11 @@ class Connection:
 
     # ---- hello ----------------------------------------------------------------------------------------------
 
-    def receive(self, messages: list[bytes]) -> None:
+    def receive(self, messages: list[bytes], others: int = 0) -> None:
         received = self._live.received
         received.frames += len(messages)
         received.bytes += sum(map(len, messages))
-        self._spend(sum(1 + len(data) // FRAME_BYTES for data in messages))
+        self._spend(others + sum(1 + len(data) // FRAME_BYTES for data in messages))
         for data in messages:
             self._route(data)
         self._hub.pump()
@@ -249,7 +260,13 @@ class Connection:
             task.add_done_callback(self._queries.discard)
 
     async def _catch_up(self, principal: Principal, seen: int, stream: str | None) -> None:
-        if not await self._hub.may_serve(seen, self._live.limits.catch_up_seconds):
+        try:
+            may_serve = await self._hub.may_serve(seen, self._live.limits.catch_up_seconds)
+        except Exception:
+            log.exception("whether a client may be served could not be told")
+            self.close(CloseCode.overloaded, "this server can't tell where it stands")
+            return
+        if not may_serve:
             # A client must not be shown an older state than the one it has seen elsewhere.
             self.close(CloseCode.overloaded, "this server is behind what was shown elsewhere")
             return
@@ -319,6 +336,8 @@ class Connection:
             case Subscribe():
                 if len(self._session.subscriptions) >= limits.subscriptions:
                     raise _too_many("open subscriptions", limits.subscriptions)
+                if len(frame.args) > MOST_ARGS_BYTES:
+                    raise _too_large("args", MOST_ARGS_BYTES, len(frame.args))
                 query = self._live.registry.find_query(frame.query)
                 identity, live_plan = plan(query, bytes(frame.args), self._principal)
                 self._hub.engine.subscribe(self._session, frame.id, identity, live_plan, resume=frame.resume)
@@ -331,9 +350,13 @@ class Connection:
                 self._queries.add(task)
                 task.add_done_callback(self._queries.discard)
             case Mutate():
+                size = len(frame.args)
                 if len(self._mutations) >= limits.mutations_waiting:
                     raise _too_many("mutations waiting", limits.mutations_waiting)
+                if self._mutations and self._waiting_bytes + size > MOST_WAITING_BYTES:
+                    raise _too_many("bytes of mutations waiting", MOST_WAITING_BYTES)
                 self._mutations.append(frame)
+                self._waiting_bytes += size
                 if self._mutator is None:
                     self._mutator = asyncio.create_task(self._mutate_in_order())
             case Check():
@@ -362,6 +385,7 @@ class Connection:
     async def _mutate_in_order(self) -> None:
         while self._mutations:
             frame = self._mutations.popleft()
+            self._waiting_bytes -= len(frame.args)
             self._unanswered = frame.id
             try:
                 await self._mutate(frame)
@@ -464,6 +488,11 @@ def _version(got: int) -> Fault:
 
 def _too_many(what: str, limit: int) -> Fault:
     return Fault(FaultCode.too_many, f"too many {what} on this connection", expected=f"at most {limit}")
+
+
+def _too_large(field: str, limit: int, got: int) -> Fault:
+    message = "a subscription's arguments are kept, so they must be short"
+    return Fault(FaultCode.too_large, message, field=field, expected=f"at most {limit} bytes", got=f"{got} bytes")
 
 
 def _internal(error: Exception) -> Fault:

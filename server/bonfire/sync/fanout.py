@@ -123,8 +123,8 @@ class Wire:
             if self.buffered() > MOST_BUFFERED:
                 # What it asked for must not fill this node.
                 self.abort()
-            elif not self._transport.is_closing():
-                self._transport.write(framed)
+            else:
+                self.hand_over(framed, 0)
             return
         assert self._socket is not None
         try:
@@ -137,10 +137,15 @@ class Wire:
 
     def hand_over(self, framed: bytes, sent: int) -> None:
         """The kernel has taken only so much: the rest is the transport's."""
-        if not self.shut and not self._transport.is_closing():
-            self.behind = True
-            self._flusher.behind.add(self)
-            self._transport.write(framed[sent:])
+        if self.shut:
+            return
+        if self._transport.is_closing():
+            # The rest is lost, so nothing may come behind it.
+            self.end()
+            return
+        self.behind = True
+        self._flusher.behind.add(self)
+        self._transport.write(framed[sent:])
 
     def sender(self) -> Callable[[bytes], int] | None:
         """The socket's own `send`: for one that is not behind."""
@@ -151,15 +156,11 @@ class Wire:
         return self._transport.get_write_buffer_size()
 
     def end(self) -> None:
-        """Nothing more may follow."""
+        """Nothing more may follow, also of what was queued for many already: this way to the socket is closed."""
         self.shut = True
         self.pending.clear()
         self._flusher.clogged.discard(self)
         self._flusher.behind.discard(self)
-
-    def close(self) -> None:
-        """The transport is closed, and this way to its socket with it."""
-        self.end()
         if self._socket is not None:
             self._socket.close()
 
@@ -169,7 +170,7 @@ class Wire:
         self._transport.abort()
 
     def _caught_up(self) -> bool:
-        if self._socket is None or self._transport.get_write_buffer_size():
+        if self._socket is None or self._transport.is_closing() or self._transport.get_write_buffer_size():
             return False
         self.behind = False
         self._flusher.behind.discard(self)
@@ -194,7 +195,7 @@ class Way:
             for wire in self.wires:
                 wire.send(framed)
             return
-        # This loop runs for every delivery, so it looks at nothing: a wire that was shut has left every audience.
+        # This loop runs for every delivery, so it looks at nothing: the socket of a wire that was shut is closed.
         length = len(framed)
         for wire, send in self._senders:
             try:

@@ -13,7 +13,14 @@ from http import HTTPStatus
 from websockets.exceptions import InvalidHeader, NegotiationError
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
-from websockets.headers import build_extension, parse_extension
+from websockets.headers import (
+    build_extension,
+    parse_connection,
+    parse_extension,
+    parse_subprotocol,
+    parse_upgrade,
+)
+from websockets.typing import Subprotocol
 from websockets.utils import accept_key
 
 from bonfire.sync.fanout import WINDOW_BITS
@@ -70,7 +77,7 @@ def shake_hands(upgrade: Upgrade, *, compress: bool) -> Accepted | Refused:
     headers = upgrade.headers
     if upgrade.method != "GET":
         return refused(HTTPStatus.METHOD_NOT_ALLOWED, "a WebSocket begins with GET\n", ("Allow", "GET"))
-    if "upgrade" not in _tokens(headers.get("connection", "")) or _tokens(headers.get("upgrade", "")) != ["websocket"]:
+    if not _asks_for_websocket(headers):
         return refused(HTTPStatus.UPGRADE_REQUIRED, "speak WebSocket here\n", ("Upgrade", "websocket"))
     key = headers.get("sec-websocket-key", "")
     if not _is_key(key):
@@ -81,14 +88,19 @@ def shake_hands(upgrade: Upgrade, *, compress: bool) -> Accepted | Refused:
     lines.append(f"Sec-WebSocket-Accept: {accept_key(key)}")
     extensions: list[Extension] = []
     offered = headers.get("sec-websocket-extensions")
-    if compress and offered:
+    if compress and offered is not None:
         try:
             agreed = _agree(offered, extensions)
         except InvalidHeader:
             return refused(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Extensions: expected a list of extensions\n")
         if agreed:
             lines.append(f"Sec-WebSocket-Extensions: {agreed}")
-    named = {token.strip() for token in headers.get("sec-websocket-protocol", "").split(",")}
+    named: list[Subprotocol] = []
+    if "sec-websocket-protocol" in headers:
+        try:
+            named = parse_subprotocol(headers["sec-websocket-protocol"])
+        except InvalidHeader:
+            return refused(HTTPStatus.BAD_REQUEST, "Sec-WebSocket-Protocol: expected a list of names\n")
     subprotocol = next((known for known in _SUBPROTOCOLS if known in named), None)
     if subprotocol is not None:
         lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
@@ -122,8 +134,13 @@ def _agree(offered: str, extensions: list[Extension]) -> str | None:
     return None
 
 
-def _tokens(value: str) -> list[str]:
-    return [token.strip().lower() for token in value.split(",")]
+def _asks_for_websocket(headers: Mapping[str, str]) -> bool:
+    try:
+        connection = parse_connection(headers.get("connection", ""))
+        upgrade = parse_upgrade(headers.get("upgrade", ""))
+    except InvalidHeader:
+        return False
+    return any(one.lower() == "upgrade" for one in connection) and [one.lower() for one in upgrade] == ["websocket"]
 
 
 def _is_key(key: str) -> bool:

@@ -39,14 +39,21 @@ MAX_MESSAGE_BYTES = 1024 * 1024
 CLOSE_SECONDS = 5.0
 """How long the peer may take to answer a close frame."""
 
+HEAD_SECONDS = 10.0
+"""How long a peer may take for the head of a request."""
+
+MAX_HEAD_BYTES = 64 * 1024
+"""The largest head of a request; what came in one piece may be larger."""
+
 _PING = b"\x89\x00"
 
 
 class Receiver(Protocol):
     """Who serves a connection. No method waits; none raises."""
 
-    def receive(self, messages: list[bytes]) -> None:
-        """What the peer has sent at once, in order."""
+    def receive(self, messages: list[bytes], others: int = 0) -> None:
+        """What the peer has sent at once, in order. `others`: how many frames came that end no message: control frames,
+        and beginnings."""
 
     def pause(self) -> None:
         """The peer does not keep up."""
@@ -72,9 +79,51 @@ class Host(Protocol):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, which gives a connection up to what `uvicorn.Config(ws=...)` makes."""
+    """uvicorn's HTTP, which gives a connection up to what `uvicorn.Config(ws=...)` makes, and waits for the head of a
+    request neither for ever nor for any number of bytes."""
+
+    _head_due: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        self._await_head()
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._await_head()
+
+    def on_headers_complete(self) -> None:
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head_due is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response("The head of the request is too large.")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        if self._head_due is None:
+            self._head_due = asyncio.get_running_loop().call_later(HEAD_SECONDS, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._head_due is not None:
+            self._head_due.cancel()
+            self._head_due = None
 
     def handle_websocket_upgrade(self) -> None:
+        cycle: Any = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # What answers an earlier request would go on writing HTTP here, and wait for ever where the peer leaves.
+            self.transport.close()
+            return
         self.connections.discard(self)
         make: Any = self.ws_protocol_class
         protocol: LiveProtocol = make(server_state=self.server_state)
@@ -90,13 +139,18 @@ class LiveProtocol(asyncio.Protocol):
         self.wire: Wire
         self.heard = True
         """Whether anything came since this was last set to False."""
+        self.listens = True
+        """Whether what comes is taken: see `read_on_in`."""
         self._host = host
         self._connections: set[Any] = server_state.connections
         self._transport: asyncio.Transport
         self._receiver: Receiver | None = None
-        self._fragments: list[bytes] = []
+        self._partial = bytearray()
         self._closing: asyncio.TimerHandle | None = None
+        self._reading_on: asyncio.TimerHandle | None = None
         self._protocol = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE_BYTES, logger=log)
+        # At that level it writes into the log what is in the frames, which is patients' data.
+        self._protocol.debug = False
 
     # ---- what the transport says ----------------------------------------------------------------------------
 
@@ -112,11 +166,12 @@ class LiveProtocol(asyncio.Protocol):
         protocol = self._protocol
         protocol.receive_data(data)
         messages: list[bytes] = []
-        for event in protocol.events_received():
+        events = protocol.events_received()
+        for event in events:
             if isinstance(event, Frame):
                 self._frame(event, messages)
-        if messages and self._receiver is not None:
-            self._receiver.receive(messages)
+        if events and self._receiver is not None:
+            self._receiver.receive(messages, len(events) - len(messages))
         # Answers to pings and to a close, and the farewell to one who broke the rules.
         self._write_own()
         if protocol.close_expected():
@@ -125,13 +180,17 @@ class LiveProtocol(asyncio.Protocol):
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
+        # The transport closes itself now. Until that is done, nothing may come after what it may not take any more.
+        self._host.flusher.flush()
+        self._leave()
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
-        if self._closing is not None:
-            self._closing.cancel()
+        for timer in (self._closing, self._reading_on):
+            if timer is not None:
+                timer.cancel()
         self._leave()
-        self.wire.close()
+        self.wire.end()
 
     def pause_writing(self) -> None:
         if self._receiver is not None:
@@ -172,8 +231,11 @@ class LiveProtocol(asyncio.Protocol):
     def read_on_in(self, seconds: float) -> None:
         """Take nothing from the peer for so long: what it sends meanwhile waits on its side."""
         if not self._transport.is_closing():
+            self.listens = False
             self._transport.pause_reading()
-            asyncio.get_running_loop().call_later(seconds, self._read_on)
+            if self._reading_on is not None:
+                self._reading_on.cancel()
+            self._reading_on = asyncio.get_running_loop().call_later(seconds, self._read_on)
 
     def upgrade(self, upgrade: Upgrade) -> None:
         """The request that began it all."""
@@ -201,14 +263,14 @@ class LiveProtocol(asyncio.Protocol):
     def _frame(self, frame: Frame, messages: list[bytes]) -> None:
         match frame.opcode:
             case Opcode.TEXT | Opcode.BINARY | Opcode.CONT:
-                data = bytes(frame.data)
-                if frame.fin and not self._fragments:
-                    messages.append(data)
+                if frame.fin and not self._partial:
+                    messages.append(bytes(frame.data))
                     return
-                self._fragments.append(data)
+                # One run of bytes: fragments may be empty, and any number of them may come.
+                self._partial += frame.data
                 if frame.fin:
-                    messages.append(b"".join(self._fragments))
-                    self._fragments = []
+                    messages.append(bytes(self._partial))
+                    self._partial = bytearray()
             case _:
                 pass
 
@@ -236,6 +298,8 @@ class LiveProtocol(asyncio.Protocol):
             self._transport.close()
 
     def _read_on(self) -> None:
+        self._reading_on = None
+        self.listens = True
         if not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -257,6 +321,11 @@ def _second_descriptor(transport: asyncio.Transport) -> socket | None:
     if transport.get_extra_info("ssl_object") is not None:
         return None
     known = transport.get_extra_info("socket")
-    second = socket(known.family, known.type, known.proto, fileno=os.dup(known.fileno()))
+    try:
+        descriptor = os.dup(known.fileno())
+    except OSError:
+        # There are no more of them; it goes without, a little slower.
+        return None
+    second = socket(known.family, known.type, known.proto, fileno=descriptor)
     second.setblocking(False)
     return second
