@@ -388,17 +388,20 @@ class Hub:
         If the database itself has no such position (it was put back from a backup), a fresh start is all there is;
         and while it is away, there is nothing to show that could be older.
         """
-        if position <= self.engine.position or await self.reach(position, timeout):
+        if position <= self.engine.position:
             return True
-        if self.reader.may_lag:
-            # A replica that lags looks like a database that was put back, and shows older results when it is there.
-            return False
-        if self.engine.is_down:
+        database_is_away = False
+        # A replica that lags looks like a database that was put back, and shows older results when it is there.
+        if not self.reader.may_lag:
+            try:
+                if await self.reader.bound() < position:
+                    # Asked for before the stream is told to hurry: after what does not exist, it would hurry for ever.
+                    return True
+            except Fault:
+                database_is_away = True
+        if await self.reach(position, timeout):
             return True
-        try:
-            return await self.reader.bound() < position
-        except Fault:
-            return True
+        return not self.reader.may_lag and (self.engine.is_down or database_is_away)
 
     async def reach(self, position: int, timeout: float) -> bool:
         """Wait until this node has come as far as `position`: a client that has seen it must not see less here."""
