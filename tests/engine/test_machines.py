@@ -6,6 +6,7 @@ back). So steps can be left out one by one without changing what the others do, 
 the few steps that it takes.
 """
 
+import os
 from random import Random
 
 from hypothesis import HealthCheck, settings
@@ -32,6 +33,8 @@ def _unseen(machine: "Schedules") -> bool:
 
 
 SEEDS = st.integers(0, 63)
+
+SOAK = bool(os.environ.get("BONFIRE_TEST_SOAK"))
 
 
 class Schedules(RuleBasedStateMachine):
@@ -188,10 +191,11 @@ class Schedules(RuleBasedStateMachine):
 
 TestSchedules = Schedules.TestCase
 TestSchedules.settings = settings(
-    derandomize=True,
+    derandomize=not SOAK,
     database=None,
     deadline=None,
-    max_examples=400,
+    # A few seconds; minutes where BONFIRE_TEST_SOAK is set, and other schedules at each run.
+    max_examples=3_000 if SOAK else 400,
     stateful_step_count=80,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
