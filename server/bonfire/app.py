@@ -51,9 +51,6 @@ from bonfire_protocol.up import Hello, Mutate
 
 log = logging.getLogger("bonfire")
 
-SEND_BUFFER_BYTES = 64 * 1024
-"""What the kernel takes for one client before bonfire notices that it does not read: by itself it takes 3 MB."""
-
 
 @dataclass(frozen=True)
 class Node:

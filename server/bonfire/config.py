@@ -231,6 +231,6 @@ def settings_table() -> str:
     """All settings as a Markdown table."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for one in fields(Settings):
-        default = "" if one.default is None else f"`{one.default}`"
+        default = "" if one.default in (None, frozenset()) else f"`{one.default}`"
         lines.append(f"| `{one.metadata['name']}` | {default} | {one.metadata['meaning']} |")
     return "\n".join(lines) + "\n"

@@ -1,6 +1,10 @@
 """The pool: transactions bound to a tenant, faults, and restarts of the server."""
 
 import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -243,3 +247,49 @@ async def test_connecting_says_what_must_be_set_up(database_url: str, empty_data
         await Database.connect(empty_database_url)
     with pytest.raises(DatabaseUnusable, match="grant bonfire_app"):
         await Database.connect(as_role(database_url, plain_role))
+
+
+async def test_a_connection_that_hangs_while_idle_is_replaced(database_url: str) -> None:
+    database = await Database.connect(database_url, min_size=1, max_size=2, begin_timeout=0.5)
+    try:
+        async with database.transaction("default") as conn:
+            backend = await conn.fetchval("select pg_backend_pid()")
+        with stopped(backend):
+            async with asyncio.timeout(5), database.transaction("default") as conn:
+                assert await conn.fetchval("select pg_backend_pid()") != backend
+    finally:
+        await database.close()
+
+
+async def test_a_connection_that_hangs_in_a_statement_is_unavailable_and_the_next_one_works(database_url: str) -> None:
+    database = await Database.connect(database_url, min_size=1, max_size=2, begin_timeout=0.5, command_timeout=0.5)
+    try:
+
+        async def hang() -> None:
+            async with asyncio.timeout(5), database.transaction("default") as conn:
+                with stopped(await conn.fetchval("select pg_backend_pid()")):
+                    await conn.fetchval("select 1")
+
+        with pytest.raises(Fault) as lost:
+            await hang()
+        assert lost.value.code is FaultCode.unavailable
+        async with asyncio.timeout(5), database.transaction("default") as conn:
+            assert await conn.fetchval("select 1") == 1
+    finally:
+        await database.close()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A backend that stands still, and so neither answers nor hangs up."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def test_a_database_of_an_older_release_is_not_served(database_url: str) -> None:
+    psql(database_url, "delete from bonfire.migration where number = (select max(number) from bonfire.migration)")
+    with pytest.raises(DatabaseUnusable, match=r"lacks the migration \d+_\w+: run `bonfire migrate`"):
+        await Database.connect(database_url)

@@ -5,9 +5,11 @@ of that transaction. Role and tenant are set together with the BEGIN, in one rou
 transaction: nothing of them is left on the connection for the next one.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
 from typing import Literal, Self
 
 import asyncpg
@@ -49,6 +51,18 @@ _UNAVAILABLE = (
     asyncpg.InternalClientError,
 )
 
+
+_BEGIN_SECONDS = 10.0
+"""How long a BEGIN may take. A connection on which it takes longer is a dead one that nobody has told of."""
+
+_COMMAND_SECONDS = 40.0
+"""How long the client waits for a statement: longer than the server gives it, so only where the server has gone."""
+
+_GIVE_BACK_SECONDS = 5.0
+"""How long a connection may take to be ready for its next user."""
+
+_NEWEST = max(path.stem for path in Path(__file__).with_name("migrations").glob("*.sql"))
+"""The name of the newest migration of this release."""
 
 _IS_MIGRATED = """
 select exists (
@@ -133,17 +147,31 @@ class PoolUse(Struct, frozen=True):
 class Database:
     """A pool of connections. It outlives restarts of Postgres: connections that died are replaced when asked for."""
 
-    def __init__(self, app: asyncpg.Pool, owner: asyncpg.Pool, *, attempts: int, acquire_timeout: float) -> None:
+    def __init__(
+        self, app: asyncpg.Pool, owner: asyncpg.Pool, *, attempts: int, acquire_timeout: float, begin_timeout: float
+    ) -> None:
         self._app = app
         self._owner = owner
         self._attempts = attempts
         self._acquire_timeout = acquire_timeout
+        self._begin_timeout = begin_timeout
 
     @classmethod
-    async def connect(cls, url: str, *, min_size: int = 2, max_size: int = 10, acquire_timeout: float = 10.0) -> Self:
+    async def connect(
+        cls,
+        url: str,
+        *,
+        min_size: int = 2,
+        max_size: int = 10,
+        acquire_timeout: float = 10.0,
+        begin_timeout: float = _BEGIN_SECONDS,
+        command_timeout: float = _COMMAND_SECONDS,
+    ) -> Self:
         """Connect, and make sure that this database can serve.
 
         `acquire_timeout`: seconds that a transaction waits for a free connection before it is refused as `busy`.
+        `begin_timeout` and `command_timeout`: after how long the server is taken for gone that has not answered a BEGIN
+        or a statement.
         Fault `unavailable` when the server can't be reached now; DatabaseUnusable when it must be set up first.
         """
         with connecting():
@@ -156,12 +184,14 @@ class Database:
                 max_cached_statement_lifetime=0,
                 statement_cache_size=512,
                 server_settings=_SETTINGS | _BOUNDS,
+                command_timeout=command_timeout,
             )
             owner = await asyncpg.create_pool(
                 url, min_size=0, max_size=4, max_inactive_connection_lifetime=30.0, server_settings=_SETTINGS
             )
         # Each connection of the pool may have died in a restart: one more attempt than there can be of them.
-        database = cls(app, owner, attempts=max_size + 1, acquire_timeout=acquire_timeout)
+        attempts = max_size + 1
+        database = cls(app, owner, attempts=attempts, acquire_timeout=acquire_timeout, begin_timeout=begin_timeout)
         try:
             await database._check()
         except BaseException:
@@ -184,11 +214,16 @@ class Database:
         try:
             try:
                 yield connection
-            except BaseException:
+            except BaseException as error:
+                _drop_if_silent(connection, error)
                 if not _is_gone(connection):
                     await transaction.rollback()
                 raise
-            await transaction.commit()
+            try:
+                await transaction.commit()
+            except TimeoutError as error:
+                _drop_if_silent(connection, error)
+                raise
         except (OSError, asyncpg.InterfaceError, *_UNAVAILABLE) as error:
             # A caller's own OSError is none of ours: only a connection that is gone makes it one.
             if isinstance(error, _UNAVAILABLE) or _is_gone(connection):
@@ -227,10 +262,14 @@ class Database:
             connection = await self._acquire(self._app)
             transaction = connection.begin(begin)
             try:
-                await transaction.start()
-            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, *_UNAVAILABLE):
+                async with asyncio.timeout(self._begin_timeout):
+                    await transaction.start()
+            except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, *_UNAVAILABLE) as error:
                 # Nothing was done yet, and the next connection may be alive. (asyncpg calls it an internal error
                 # when the server's farewell has come in, and the end of the connection not yet.)
+                if isinstance(error, TimeoutError):
+                    # The others that lie idle are as dead, most likely: new ones are made in their place.
+                    await self._app.expire_connections()
                 if not _is_gone(connection):
                     connection.terminate()
                 await _give_back(self._app, connection)
@@ -264,6 +303,16 @@ class Database:
             raise DatabaseUnusable(
                 f"the connecting role may not act as {APP_ROLE}: let an administrator grant {APP_ROLE} to it"
             ) from error
+        async with self.owner() as connection:
+            try:
+                known = (
+                    await connection.fetchval("select 1 from bonfire.migration where name = $1", _NEWEST) is not None
+                )
+            except asyncpg.InsufficientPrivilegeError:
+                # A role that may serve, and no more: whoever migrates must see to it.
+                known = True
+        if not known:
+            raise DatabaseUnusable(f"this database lacks the migration {_NEWEST}: run `bonfire migrate`")
 
 
 def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
@@ -286,7 +335,13 @@ async def _give_back(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None
     """A connection that dies while the pool makes it ready for the next user is the pool's to replace: what was done on
     it is done, and must not look as if it had failed."""
     with suppress(OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, *_UNAVAILABLE):
-        await pool.release(connection)
+        await pool.release(connection, timeout=_GIVE_BACK_SECONDS)
+
+
+def _drop_if_silent(connection: asyncpg.Connection, error: BaseException) -> None:
+    """Where a statement got no answer in the client's own time, the server is not there to roll anything back."""
+    if isinstance(error, TimeoutError) and not _is_gone(connection) and connection._protocol._is_cancelling():
+        connection.terminate()
 
 
 def _is_gone(connection: asyncpg.Connection) -> bool:
