@@ -29,14 +29,11 @@ class ScriptedSource:
 
     nudged: list[int] = field(default_factory=list)
     sink: Sink | None = None
+    stream: str = "wal-1-1-1"
 
     @property
     def kind(self) -> SourceKind:
         return "wal"
-
-    @property
-    def stream(self) -> str:
-        return "wal-1-1-1"
 
     @property
     def lag(self) -> Lag | None:
@@ -500,3 +497,20 @@ async def test_a_replicas_node_serves_nobody_who_has_seen_more(
     assert await hub.may_serve(200, timeout=0.01) is False, "it is behind, however it looks"
     hub.down("the standby is away")
     assert await hub.may_serve(200, timeout=0.01) is False
+
+
+async def test_after_a_failover_everybody_starts_over(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, source, _ = made
+    before, after = Listener(), Listener()
+    subscribe(hub, before)
+    hub.down("failover")
+    hub.gap("another server")
+    source.stream = "wal-1-2-1"
+    hub.up(900)
+    assert before.was_cut, "its positions are those of the old timeline"
+    subscribe(hub, after)
+    await settled(lambda: b"subscribed" in after.received)
+    hub.down("cut")
+    hub.gap("cut")
+    hub.up(950)
+    assert not after.was_cut

@@ -92,6 +92,7 @@ class Hub:
         self._wake_lanes = wake_lanes
         self._lane_sources = lane_sources
         self._heard_at = 0.0
+        self._stream = ""
         self._failing: set[str] = set()
         self._reads: set[asyncio.Task[None]] = set()
         self._beats: list[asyncio.Task[None]] = []
@@ -103,6 +104,7 @@ class Hub:
         """Go live: from here on every commit is seen. Raises what the change source raises."""
         # Of what was before, this node knows nothing.
         self.engine = LiveEngine(await self.source.start(self))
+        self._stream = self.source.stream
         self._heard_at = asyncio.get_running_loop().time()
         self._beats = [
             asyncio.create_task(self._every(self._heartbeat / SHARES, "heartbeat", self._beat)),
@@ -177,7 +179,7 @@ class Hub:
     def up(self, position: int) -> None:
         self._hear()
         log.info("the change stream is live")
-        if position < self.engine.position:
+        if position < self.engine.position or self.source.stream != self._stream:
             self._start_over(position)
         self.engine.up(position)
         self._advance.set()
@@ -187,9 +189,10 @@ class Hub:
         self._heard_at = max(self._heard_at, asyncio.get_running_loop().time() - age)
 
     def _start_over(self, position: int) -> None:
-        """The database has gone back in its own order, as it does when one takes its place that lacks its last commits.
-        What clients were shown then never was: they are cut off, and start from fresh snapshots."""
-        log.error("the database is behind what was shown already: all clients start over")
+        """Another database has taken this one's place, which may lack its last commits, and gives their positions to
+        others. What clients were shown then never was: they are cut off, and start from fresh snapshots."""
+        log.error("the database is another one, or behind what was shown already: all clients start over")
+        self._stream = self.source.stream
         sessions = self.engine.sessions()
         self.engine = LiveEngine(position)
         self._positions = Positions()
