@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -27,16 +28,18 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from bonfire.access.principal import Principal
+from bonfire.changes.source import bound_sql
 from bonfire.clinical import Depends, MutationContext, QueryContext, Registry, Value
 from bonfire.clinical.execute import Outcome
 from bonfire.engine.commit import Commit, Message
 from bonfire.engine.session import Session
+from bonfire.store.pool import Database
 from bonfire.sync.connection import MOST_ARGS_BYTES, MOST_WAITING_BYTES, Connection
 from bonfire.sync.endpoint import Limits, Live
 from bonfire.sync.fanout import Flusher, Way, Wire
 from bonfire.sync.handshake import Accepted, Upgrade, shake_hands
 from bonfire.sync.hub import Hub
-from bonfire.sync.reader import Snapshot
+from bonfire.sync.reader import Reader, Snapshot
 from bonfire.sync.websocket import MAX_HEAD_BYTES, HttpProtocol, LiveProtocol
 from bonfire_protocol.codec import Format, decode_down, decode_up
 from bonfire_protocol.down import DownFrame, Pong, Refused
@@ -653,3 +656,11 @@ def test_a_bomb_is_not_inflated_beyond_what_a_message_may_be(runner: asyncio.Run
             await rest()
 
     runner.run(scene())
+
+
+async def test_where_the_database_ends_no_watermark_has_gone_beyond(database: Database) -> None:
+    """Also where positions come from the outbox, which is empty while its watermarks go on."""
+    async with database.owner() as conn:
+        watermark = await conn.fetchval("select bonfire.outbox_watermark(true)")
+    reader = Reader(database, bound_sql("listen"), lambda: datetime.now(UTC))
+    assert await reader.bound() < watermark <= await reader.end()

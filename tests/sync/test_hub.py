@@ -69,6 +69,9 @@ class ScriptedReader:
             raise given
         return given
 
+    async def end(self) -> int:
+        return await self.bound()
+
     async def read_once(self, tenant: str, plan: Plan) -> Snapshot:
         return self.answer(Read(0, tenant, [Wanted(0, QueryIdentity(tenant, "q", b"", ""), plan, 0)]))
 
@@ -409,10 +412,13 @@ async def test_who_sends_a_mutation_again_is_not_forgotten_with_the_first(
 async def test_a_client_is_not_served_by_a_node_that_is_behind(
     made: tuple[Hub, ScriptedSource, ScriptedReader],
 ) -> None:
-    hub, _, reader = made
+    hub, source, reader = made
     reader.bounds = [10_000, 150, Fault(FaultCode.unavailable, "away")]
     assert await hub.may_serve(200, timeout=0.01) is False, "the database has it, this node has not"
+    nudged = list(source.nudged)
+    assert nudged
     assert await hub.may_serve(200, timeout=0.01) is True, "the database has gone back"
+    assert source.nudged == nudged, "the stream is not sent after what is not there"
     assert await hub.may_serve(200, timeout=0.01) is True, "nothing can be shown meanwhile"
     assert await hub.may_serve(100, timeout=5) is True
 
@@ -493,8 +499,9 @@ async def test_a_replicas_node_serves_nobody_who_has_seen_more(
 ) -> None:
     hub, _, reader = made
     reader.may_lag = True
-    reader.bounds = [150]
+    reader.bounds = [150, 300, Fault(FaultCode.unavailable, "away")]
     assert await hub.may_serve(200, timeout=0.01) is False, "it is behind, however it looks"
+    assert await hub.may_serve(200, timeout=0.01) is False
     hub.down("the standby is away")
     assert await hub.may_serve(200, timeout=0.01) is False
 

@@ -393,18 +393,18 @@ class Hub:
         """
         if position <= self.engine.position:
             return True
-        database_is_away = False
-        # A replica that lags looks like a database that was put back, and shows older results when it is there.
-        if not self.reader.may_lag:
-            try:
-                if await self.reader.bound() < position:
-                    # Asked for before the stream is told to hurry: after what does not exist, it would hurry for ever.
-                    return True
-            except Fault:
-                database_is_away = True
-        if await self.reach(position, timeout):
-            return True
-        return not self.reader.may_lag and (self.engine.is_down or database_is_away)
+        try:
+            end: int | None = await self.reader.end()
+        except Fault:
+            end = None
+        if end is None or end >= position:
+            # Only then is the stream told to hurry: after what does not exist, it would hurry for ever.
+            if await self.reach(position, timeout):
+                return True
+            if end is not None and not self.engine.is_down:
+                return False
+        # A replica shows older results when it is there again.
+        return not self.reader.may_lag
 
     async def reach(self, position: int, timeout: float) -> bool:
         """Wait until this node has come as far as `position`: a client that has seen it must not see less here."""

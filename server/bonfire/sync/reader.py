@@ -8,6 +8,7 @@ import asyncpg
 from msgspec import Raw
 
 from bonfire.access.principal import Principal
+from bonfire.changes.source import bound_sql
 from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read
@@ -110,6 +111,11 @@ class Reader:
         async with self._database.owner() as conn:
             row = await conn.fetchrow(self._look)
             return int(row["bound"])
+
+    async def end(self) -> int:
+        """A position behind which the database has nothing: no commit, and nothing that a watermark has told of."""
+        async with self._database.owner() as conn:
+            return int(await conn.fetchval(f"select {bound_sql('wal')}"))
 
     async def _read(self, tenant: str, wanted: list[tuple[Plan, int]]) -> Snapshot:
         """All in one snapshot. A query that fails is answered by its own fault, and the rest of the batch stands."""

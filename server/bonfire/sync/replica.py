@@ -90,6 +90,9 @@ class ReplicaReader(Reader):
         async with self._primary.owner() as conn:
             return int(await conn.fetchval(f"select {bound_sql('wal')}"))
 
+    async def end(self) -> int:
+        return await self.bound()
+
     async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
         for _ in range(ATTEMPTS):
             try:
