@@ -28,6 +28,8 @@ _OUTAGES = (
     # A snapshot that the database gave up, as a standby does for the sake of what it replays.
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
+    # A build or a migration holds a lock; it will let go.
+    asyncpg.LockNotAvailableError,
 )
 """What is no query's own fault. (OperatorInterventionError would hold a statement's timeout too.)"""
 
