@@ -24,6 +24,7 @@ from bonfire.engine.commit import Commit, Message, RowChange, ViewChange
 from bonfire.engine.live import LiveEngine
 from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import AT_ONCE, Answer, Read, Wanted
+from bonfire.engine.rota import SHARES
 from bonfire.engine.session import Session
 from bonfire.engine.visibility import Visibility
 from bonfire_protocol.down import (
@@ -520,8 +521,7 @@ class World:
             (self.read_on, 3 if rough else 2),
             (self.check_result, 1),
             (self.come_back, 1),
-            (self.engine.heartbeat, 1),
-            (self.beat, 4),
+            (self.beat, 5),
         ]
         calls, weights = [call for call, _ in actions], [weight for _, weight in actions]
         for _ in range(steps):
@@ -549,7 +549,8 @@ class World:
                 self.land()
             self.engine.watermark(self.position)
             self.flush()
-        self.engine.heartbeat()
+        for _ in range(2 * SHARES):
+            self.engine.beat(vouched=True)
         self.flush()
         for client in self.clients:
             assert client.position == self.position, "nobody is left behind"

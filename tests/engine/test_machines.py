@@ -122,7 +122,7 @@ class Schedules(RuleBasedStateMachine):
     @rule()
     def a_heartbeat(self) -> None:
         self.whole = False
-        self.world.engine.heartbeat()
+        self.world.engine.beat(vouched=True)
         self.world.flush()
         self.whole = True
 

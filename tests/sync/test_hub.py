@@ -521,3 +521,16 @@ async def test_after_a_failover_everybody_starts_over(made: tuple[Hub, ScriptedS
     hub.gap("cut")
     hub.up(950)
     assert not after.was_cut
+
+
+async def test_a_stream_that_goes_on_vouches_for_nothing_yet(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
+    hub, _, _ = made
+    peer = Listener()
+    hub.join(peer, "t", "all")
+    hub.down("cut")
+    await settled(lambda: hub.watermark_age > 0.04)
+    hub.up(200)
+    await asyncio.sleep(0.06)
+    assert b"watermark" not in peer.received, "what was missed may be still to come"
+    hub.watermark(250)
+    await settled(lambda: b"watermark" in peer.received)

@@ -12,14 +12,17 @@ _K = TypeVar("_K")
 
 
 class QueryIndex:
-    """Live queries by identity, by (tenant, read model, key), and by (tenant, source) and patient."""
+    """Live queries by identity, by (tenant, read model, key), and by (tenant, source) and patient.
+
+    What is found comes in the same order whenever the same has happened (dicts, where sets would do): a schedule can be
+    replayed exactly."""
 
     def __init__(self) -> None:
         self._numbers = 0
         self._orderings: dict[tuple[tuple[str, bool], ...], Ordering] = {}
         self._queries: dict[QueryIdentity, LiveQuery] = {}
-        self._keyed: dict[RowKey, set[LiveQuery]] = {}
-        self._dependents: dict[tuple[str, str], dict[str | None, set[LiveQuery]]] = {}
+        self._keyed: dict[RowKey, dict[LiveQuery, None]] = {}
+        self._dependents: dict[tuple[str, str], dict[str | None, dict[LiveQuery, None]]] = {}
 
     def __len__(self) -> int:
         return len(self._queries)
@@ -44,11 +47,11 @@ class QueryIndex:
         query = self._queries[identity] = LiveQuery(self._numbers, identity, plan, self._ordering(plan))
         match plan:
             case KeyedPlan():
-                self._keyed.setdefault((identity.tenant, plan.view, plan.key), set()).add(query)
+                self._keyed.setdefault((identity.tenant, plan.view, plan.key), {})[query] = None
             case AppPlan():
                 for source, patient in plan.dependencies:
                     by_patient = self._dependents.setdefault((identity.tenant, source), {})
-                    by_patient.setdefault(patient, set()).add(query)
+                    by_patient.setdefault(patient, {})[query] = None
         return query
 
     def _ordering(self, plan: Plan) -> Ordering | None:
@@ -75,7 +78,7 @@ class QueryIndex:
                         if not by_patient:
                             del self._dependents[(tenant, source)]
 
-    def keyed(self, key: RowKey) -> set[LiveQuery]:
+    def keyed(self, key: RowKey) -> dict[LiveQuery, None]:
         """The queries that show rows of this key."""
         return self._keyed.get(key, _NONE)
 
@@ -86,9 +89,9 @@ class QueryIndex:
             by_patient = self._dependents.get(source)
             if by_patient is None:
                 continue
-            keys = list(by_patient) if patients is None else [None, *patients]
+            keys = list(by_patient) if patients is None else [None, *sorted(patients)]
             for key in keys:
-                touched.update(dict.fromkeys(by_patient.get(key, ())))
+                touched.update(by_patient.get(key, _NONE))
         return list(touched)
 
     def on_views(self, views: set[str]) -> list[LiveQuery]:
@@ -96,12 +99,12 @@ class QueryIndex:
         return [query for query in self if isinstance(query.plan, KeyedPlan) and query.plan.view in views]
 
 
-_NONE: set[LiveQuery] = set()
+_NONE: dict[LiveQuery, None] = {}
 
 
-def _discard(index: dict[_K, set[LiveQuery]], key: _K, query: LiveQuery) -> None:
+def _discard(index: dict[_K, dict[LiveQuery, None]], key: _K, query: LiveQuery) -> None:
     members = index.get(key)
     if members is not None:
-        members.discard(query)
+        members.pop(query, None)
         if not members:
             del index[key]

@@ -260,7 +260,7 @@ class LiveEngine:
         for row_key, changes in digest.rows.items():
             for query in list(self._queries.keyed(row_key)):
                 self._apply(query, changes, commit.position, changed)
-        for row_key in digest.bulk:
+        for row_key in sorted(digest.bulk):
             for query in self._queries.keyed(row_key):
                 self._mark_dirty(query, commit.position)
         for query in self._queries.dependents(digest):
@@ -316,11 +316,6 @@ class LiveEngine:
         if self._delivery.vouching is not None:
             self._confirm(self._rota.due())
 
-    def heartbeat(self) -> None:
-        """Tell every session that is not waiting for a read how far its data are true."""
-        if not self.is_down:
-            self._confirm([session for session in self._sessions if session.free])
-
     def confirm(self, session: Session, position: int) -> None:
         """What one session holds is true at `position` too: say so, unless it was shown something there or later."""
         if not session.free or self.is_down or position > self.position:
@@ -357,14 +352,14 @@ class LiveEngine:
             self._mark_dirty(query, unknown_from)
 
     def up(self, position: int) -> None:
-        """The change stream goes on; every commit after `position` will come."""
+        """The change stream goes on; every commit after `position` will come. Those that have been missed meanwhile may be
+        among them: nobody is told that what they hold is fresh until the stream has given word."""
         self._events += 1
         self.is_down = False
         if self._retained.since >= self.position:
             # There was a gap.
             self._retained.restart(max(self.position, position))
         self.position = max(self.position, position)
-        self.heartbeat()
         for query in self._queries:
             if query.waiting and query.result is not None and query.dirty_since is None:
                 waiting, query.waiting = query.waiting, {}

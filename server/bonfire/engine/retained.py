@@ -1,8 +1,8 @@
 """What has changed since a position: kept for clients that come back, so that they need only what they missed.
 
 Invariant: of every commit after `since`, each row, key, source and read model that it touched is here with the position
-of the newest commit that did. Rows themselves are not kept: a live query has the newest ones. So what is bounded is small
-things, one for each row or source that each commit changed, however large the rows are.
+of the newest commit that did. Rows themselves are not kept: a live query has the newest ones. So what is bounded are
+small things, one for each row or source that each commit changed, however large the rows are.
 """
 
 from collections import deque

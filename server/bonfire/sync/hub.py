@@ -177,7 +177,7 @@ class Hub:
         self.pump()
 
     def up(self, position: int) -> None:
-        self._hear()
+        # No word of freshness: what was missed meanwhile may be still to come.
         log.info("the change stream is live")
         if position < self.engine.position or self.source.stream != self._stream:
             self._start_over(position)
