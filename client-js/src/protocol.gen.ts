@@ -7,7 +7,6 @@ export const JSON_SUBPROTOCOL = "bonfire.v2.json";
 /** WebSocket close codes, in bands: 45xx come back at once, 46xx after a delay, 47xx never with the same words. */
 export const CloseCode = {
   come_back: 4500,
-  slow_consumer: 4501,
   draining: 4600,
   overloaded: 4601,
   bad_frame: 4700,

@@ -352,8 +352,8 @@ class LiveEngine:
             self._mark_dirty(query, unknown_from)
 
     def up(self, position: int) -> None:
-        """The change stream goes on; every commit after `position` will come. Those that have been missed meanwhile may be
-        among them: nobody is told that what they hold is fresh until the stream has given word."""
+        """The change stream goes on; every commit after `position` will come. Those that have been missed meanwhile may
+        be among them: nobody is told that what they hold is fresh until the stream has given word."""
         self._events += 1
         self.is_down = False
         if self._retained.since >= self.position:
