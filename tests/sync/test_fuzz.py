@@ -32,6 +32,7 @@ from bonfire.changes.source import bound_sql
 from bonfire.clinical import Depends, MutationContext, QueryContext, Registry, Value
 from bonfire.clinical.execute import Outcome
 from bonfire.engine.commit import Commit, Message
+from bonfire.engine.delivery import Outgoing
 from bonfire.engine.session import Session
 from bonfire.store.pool import Database
 from bonfire.sync.connection import MOST_ARGS_BYTES, MOST_WAITING_BYTES, Connection
@@ -42,10 +43,11 @@ from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader, Snapshot
 from bonfire.sync.websocket import MAX_HEAD_BYTES, HttpProtocol, LiveProtocol
 from bonfire_protocol.codec import Format, decode_down, decode_up
-from bonfire_protocol.down import DownFrame, Pong, Refused
+from bonfire_protocol.down import DownFrame, Pong, Refused, Watermark
 from bonfire_protocol.faults import Fault
 from bonfire_protocol.up import Mutate
 from bonfire_protocol.version import MSGPACK_SUBPROTOCOL
+from engine.test_live_simulation import Client, World
 from support.wires import Socket, wire_to
 from sync.test_handshake import GOOD, theirs
 from sync.test_hub import EVERYTHING, ScriptedReader, ScriptedSource
@@ -664,3 +666,65 @@ async def test_where_the_database_ends_no_watermark_has_gone_beyond(database: Da
         watermark = await conn.fetchval("select bonfire.outbox_watermark(true)")
     reader = Reader(database, bound_sql("listen"), lambda: datetime.now(UTC))
     assert await reader.bound() < watermark <= await reader.end()
+
+
+# ---- audiences: kept, or made anew each time ------------------------------------------------------------------------
+
+
+class Crowd(World):
+    """Hundreds of sessions, most of which hold the same few queries."""
+
+    def __init__(self, seed: int, *, made_anew: bool) -> None:
+        super().__init__(seed)
+        self.told: dict[int, list[bytes]] = {}
+        self.numbers: dict[Session, int] = {}
+        engine: Any = self.engine
+        take, fan_out = engine.take_outgoing, engine._delivery.fan_out
+
+        def took() -> list[Outgoing]:
+            outgoing: list[Outgoing] = take()
+            for one in outgoing:
+                # When watermarks are due is counted for an audience as long as it is kept.
+                frames = [shared for shared in one.frames if not isinstance(shared.frame, Watermark)]
+                told = [shared.encoded(Format.json) for shared in frames]
+                for session in one.audience.sessions:
+                    self.told.setdefault(self.numbers[session], []).extend(told)
+            return outgoing
+
+        def fanned_out(changed: Any, position: int) -> None:
+            for query in changed:
+                query.audience = None
+            fan_out(changed, position)
+
+        engine.take_outgoing = took
+        if made_anew:
+            engine._delivery.fan_out = fanned_out
+
+    def join(self) -> None:
+        for _ in range(60 if len(self.clients) < 200 else 0):
+            session = self.engine.join(object(), self.random.choice("ttu"), "all")
+            self.clients.append(Client(session))
+        self._number()
+
+    def come_back(self) -> None:
+        super().come_back()
+        self._number()
+
+    def subscribe(self) -> None:
+        for _ in range(20):
+            super().subscribe()
+
+    def _number(self) -> None:
+        for client in self.clients:
+            self.numbers.setdefault(client.session, len(self.numbers))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_audiences_that_are_kept_are_told_the_same_as_those_made_anew(seed: int) -> None:
+    kept, anew = Crowd(seed, made_anew=False), Crowd(seed, made_anew=True)
+    for crowd in (kept, anew):
+        crowd.join()
+        crowd.subscribe()
+        crowd.run(150)
+    assert len(kept.numbers) > 60
+    assert kept.told == anew.told
