@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from acceptance.conftest import Running
+from support.hostile import UPGRADE, masked, until_closed
 from support.live_client import LiveClient, live_client
-from sync.test_fuzz import UPGRADE, masked, until_closed
 
 pytestmark = pytest.mark.acceptance
 
