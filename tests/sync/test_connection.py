@@ -1,6 +1,5 @@
-"""One connection's own part: what it holds back for the answer of its own mutation, and for how long."""
+"""One connection's own part: how fast it is read from, and when it is given up."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
@@ -68,37 +67,10 @@ async def made() -> AsyncIterator[Made]:
     upgrade: Any = None
     connection = Connection(live, any_protocol, upgrade, "n-1")
     connection._session = node.hub.engine.join(connection, "t", "all")
-    connection._let_go()
-    connection._unanswered = "mine"
+    assert connection._patience is not None
+    connection._patience.cancel()
     yield connection, protocol, node
     connection.lost()
-
-
-async def test_a_transition_waits_for_the_answer_of_its_own_mutation(made: Made) -> None:
-    connection, _, _ = made
-    assert connection._session is not None
-    connection.committed("mine", 150)
-    assert connection._session.answer_due == 150
-    connection._let_go()
-    assert connection._session.free
-
-
-async def test_nobody_elses_mutation_holds_anything_back(made: Made) -> None:
-    connection, _, _ = made
-    connection.committed("another's", 150)
-    assert connection._session is not None
-    assert connection._session.free
-
-
-async def test_an_answer_that_does_not_come_holds_nothing_back_for_long(made: Made) -> None:
-    connection, _, node = made
-    assert connection._session is not None
-    connection.committed("mine", 150)
-    pumps = node.hub.pumps
-    async with asyncio.timeout(5):
-        while not connection._session.free:
-            await asyncio.sleep(0.005)
-    assert node.hub.pumps > pumps
 
 
 async def test_who_floods_is_read_from_later(made: Made) -> None:

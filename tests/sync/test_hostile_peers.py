@@ -18,11 +18,12 @@ from bonfire.changes.source import bound_sql
 from bonfire.engine.commit import Message
 from bonfire.engine.session import Session
 from bonfire.store.pool import Database
-from bonfire.sync.connection import MOST_ARGS_BYTES, MOST_WAITING_BYTES, Connection
+from bonfire.sync.connection import MOST_ARGS_BYTES, Connection
 from bonfire.sync.endpoint import Limits
 from bonfire.sync.fanout import Flusher, Way, Wire
 from bonfire.sync.reader import Reader
 from bonfire.sync.websocket import MAX_HEAD_BYTES, HttpProtocol, LiveProtocol
+from bonfire.sync.writing import MOST_WAITING_BYTES
 from bonfire_protocol.down import Refused
 from support.hostile import (
     HELLO,
@@ -127,7 +128,8 @@ async def test_a_subscriptions_arguments_and_the_mutations_that_wait_are_bounded
         assert refused == [("s", "too_large"), *((f"m{number}", "too_many") for number in range(held, 12))]
         await rest(200)
         (connection,) = node.live.connections
-        assert connection._waiting_bytes == 0
+        assert connection._writing is not None
+        assert connection._writing._waiting_bytes == 0
 
 
 async def test_where_it_can_not_be_told_whether_a_client_may_be_served_it_is_sent_elsewhere() -> None:

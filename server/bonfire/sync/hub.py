@@ -58,6 +58,11 @@ class Peer(Protocol):
     wire: Wire
 
     def cut(self) -> None: ...
+
+
+class Author(Protocol):
+    """Who has sent a mutation."""
+
     def indexed(self, progress: IndexProgress) -> None: ...
     def committed(self, mutation: str, position: int) -> None: ...
 
@@ -98,7 +103,7 @@ class Hub:
         self._beats: list[asyncio.Task[None]] = []
         self._positions = Positions()
         self._advance: asyncio.Event = asyncio.Event()
-        self._mutations: dict[tuple[str, str], Peer] = {}
+        self._mutations: dict[tuple[str, str], Author] = {}
 
     async def start(self) -> None:
         """Go live: from here on every commit is seen. Raises what the change source raises."""
@@ -152,9 +157,9 @@ class Hub:
         self._positions.note(commit.xid, commit.position)
         for message in commit.messages:
             if message.index is not None and message.tenant is not None:
-                peer = self._mutations.get((message.tenant, message.index.mutation))
-                if peer is not None:
-                    peer.indexed(message.index)
+                author = self._mutations.get((message.tenant, message.index.mutation))
+                if author is not None:
+                    author.indexed(message.index)
         self._advance.set()
         if any(message.source in self._lane_sources for message in commit.messages):
             self._wake_lanes()
@@ -338,13 +343,13 @@ class Hub:
         """A client is there. What it is given while the stream is silent may be old, and it is told so."""
         return self.engine.join(peer, tenant, access, since=since, vouched=self._hears)
 
-    def expect_index(self, tenant: str, mutation: str, peer: Peer) -> None:
-        """`peer` wants to be told how the indexes of this mutation get on."""
-        self._mutations[(tenant, mutation)] = peer
+    def expect_index(self, tenant: str, mutation: str, author: Author) -> None:
+        """`author` wants to be told how the indexes of this mutation get on."""
+        self._mutations[(tenant, mutation)] = author
 
-    def forget_index(self, tenant: str, mutation: str, peer: Peer) -> None:
-        """`peer` wants it no more. Another one may have sent the same mutation again meanwhile."""
-        if self._mutations.get((tenant, mutation)) is peer:
+    def forget_index(self, tenant: str, mutation: str, author: Author) -> None:
+        """`author` wants it no more. Another one may have sent the same mutation again meanwhile."""
+        if self._mutations.get((tenant, mutation)) is author:
             del self._mutations[(tenant, mutation)]
 
     async def read_once(self, tenant: str, plan: Plan, *, after: int) -> tuple[Answer, int]:

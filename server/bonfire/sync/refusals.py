@@ -1,0 +1,34 @@
+"""The refusals that the socket itself has for what a client asks."""
+
+from bonfire_protocol.faults import Fault, FaultCode
+from bonfire_protocol.version import PROTOCOL_VERSION
+
+
+def hello_expected() -> Fault:
+    return Fault(
+        FaultCode.bad_frame, "the first frame must be hello", field="type", expected="hello", got="another frame type"
+    )
+
+
+def another_version(got: int) -> Fault:
+    return Fault(
+        FaultCode.unsupported,
+        "this version of the protocol is not spoken here",
+        field="protocol",
+        expected=str(PROTOCOL_VERSION),
+        got=str(got),
+    )
+
+
+def too_many(what: str, limit: int) -> Fault:
+    return Fault(FaultCode.too_many, f"too many {what} on this connection", expected=f"at most {limit}")
+
+
+def too_large(field: str, limit: int, got: int) -> Fault:
+    message = "a subscription's arguments are kept, so they must be short"
+    return Fault(FaultCode.too_large, message, field=field, expected=f"at most {limit} bytes", got=f"{got} bytes")
+
+
+def internal(error: Exception) -> Fault:
+    """The class of the error alone: its text may quote a patient."""
+    return Fault(FaultCode.internal, f"the server failed at this ({type(error).__name__}); it is in its log")
