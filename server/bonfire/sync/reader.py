@@ -1,6 +1,6 @@
 """Reads for the engine: a batch of queries in one snapshot, with what makes its result comparable to the stream."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,10 +14,14 @@ from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.visibility import Sight, Visibility
 from bonfire.store.compile_model import fingerprint
-from bonfire.store.model import ReadModel
+from bonfire.store.model import APP_STATE, ReadModel, snake_case
 from bonfire.store.pool import Database
 from bonfire.store.readmodels import select_rows_sql
+from bonfire.store.replaced import Table, replaced
 from bonfire_protocol.faults import Fault, FaultCode
+
+ATTEMPTS = 5
+"""How often a read is begun afresh because of what happened to its tables meanwhile."""
 
 _OUTAGES = (
     asyncpg.PostgresConnectionError,
@@ -121,27 +125,33 @@ class Reader:
 
     async def _read(self, tenant: str, wanted: list[tuple[Plan, int]]) -> Snapshot:
         """All in one snapshot. A query that fails is answered by its own fault, and the rest of the batch stands."""
-        try:
-            return await self._together(tenant, wanted, guarded=False)
-        except asyncpg.PostgresError as error:
-            if isinstance(error, _OUTAGES):
-                raise
-            # One of them has spoilt the transaction: once more, each behind a savepoint, which would cost all of the
-            # others two round trips every time.
-            return await self._together(tenant, wanted, guarded=True)
+        guarded = False
+        for _ in range(ATTEMPTS):
+            try:
+                return await self._together(tenant, wanted, guarded=guarded)
+            except _Replaced:
+                continue
+            except asyncpg.PostgresError as error:
+                if guarded or isinstance(error, _OUTAGES):
+                    raise
+                # One of them has spoilt the transaction: once more, each behind a savepoint, which would cost all of
+                # the others two round trips every time.
+                guarded = True
+        raise Fault(FaultCode.busy, "The tables of this read are being made anew.")
 
     async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
         transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
         async with transaction as conn:
-            seen = await self._see(conn, models=any(isinstance(plan, KeyedPlan) for plan, _ in wanted))
+            seen = await self._see(conn)
             answers = [await self._answer(conn, plan, rows, seen.installed, guarded) for plan, rows in wanted]
+            if await replaced(conn, _tables(seen.installed, wanted)):
+                raise _Replaced
         return Snapshot(seen.sight, seen.bound, answers)
 
-    async def _see(self, conn: asyncpg.Connection, *, models: bool) -> Seen:
+    async def _see(self, conn: asyncpg.Connection) -> Seen:
         """Take the transaction's snapshot, by its first query, and say what is seen in it."""
-        look = await conn.fetchrow(self._look_with_models if models else self._look)
-        installed = frozenset(look["installed"] if models else ())
-        return Seen(Visibility.parse(look["snapshot"]), look["bound"], installed)
+        look = await conn.fetchrow(self._look_with_models)
+        return Seen(Visibility.parse(look["snapshot"]), look["bound"], frozenset(look["installed"]))
 
     async def _answer(
         self, conn: asyncpg.Connection, plan: Plan, rows: int, installed: frozenset[str], guarded: bool
@@ -196,6 +206,21 @@ class _Known:
 
     mark: str
     rows_sql: str
+
+
+class _Replaced(Exception):
+    """A table was made anew or emptied while it was read, by a snapshot from before."""
+
+
+def _tables(installed: Iterable[str], wanted: Iterable[tuple[Plan, int]]) -> set[Table]:
+    """What these queries may have read, as far as it is known: read models, and what they say they depend on."""
+    tables: set[Table] = {("read", snake_case(mark.partition(" ")[0])) for mark in installed}
+    for one, _ in wanted:
+        if isinstance(one, AppPlan):
+            for source, _ in one.dependencies:
+                kind = source.partition("/")[0]
+                tables.add(("bonfire", "app_state") if kind == APP_STATE else ("public", kind.lower()))
+    return tables
 
 
 def _of_another_version(name: str) -> Fault:

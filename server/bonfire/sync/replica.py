@@ -105,13 +105,13 @@ class ReplicaReader(Reader):
                 raise Fault(FaultCode.unavailable, "The change stream was cut while this was read.") from error
         raise Fault(FaultCode.busy, "The replica has no moment for this read: too much commits at once.")
 
-    async def _see(self, conn: asyncpg.Connection, *, models: bool) -> Seen:
+    async def _see(self, conn: asyncpg.Connection) -> Seen:
         # The transaction has no snapshot before its first query.
         async with self._database.owner() as beside:
             before = await beside.fetchval(_REPLAYED)
-            look = await conn.fetchrow(_LOOK_WITH_MODELS if models else _LOOK)
+            look = await conn.fetchrow(_LOOK_WITH_MODELS)
             idle = look["idle"] or await beside.fetchval(_DELAYED) == look["replayed"]
-        installed = frozenset(look["installed"] if models else ())
+        installed = frozenset(look["installed"])
         ids = Visibility.parse(look["snapshot"])
         if not look["standby"]:
             return Seen(ids, look["bound"], installed)
