@@ -158,6 +158,13 @@ async def rest(turns: int = 6) -> None:
         await asyncio.sleep(0)
 
 
+async def taken_in(protocol: LiveProtocol) -> None:
+    """Until all that the peer has sent is taken in: much at once is, slice by slice."""
+    async with asyncio.timeout(10):
+        while protocol._backlog:
+            await asyncio.sleep(0)
+
+
 def masked(opcode: int, payload: bytes, *, fin: bool = True, rsv1: bool = False) -> bytes:
     """A client's frame, masked with zeros."""
     head = bytes([0x80 * fin | 0x40 * rsv1 | opcode])

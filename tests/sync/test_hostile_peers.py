@@ -22,9 +22,9 @@ from bonfire.sync.connection import MOST_ARGS_BYTES, Connection
 from bonfire.sync.endpoint import Limits
 from bonfire.sync.fanout import Flusher, Way, Wire
 from bonfire.sync.reader import Reader
-from bonfire.sync.websocket import MAX_HEAD_BYTES, HttpProtocol, LiveProtocol
+from bonfire.sync.websocket import MAX_HEAD_BYTES, SLICE_BYTES, HttpProtocol, LiveProtocol
 from bonfire.sync.writing import MOST_WAITING_BYTES
-from bonfire_protocol.down import Refused
+from bonfire_protocol.down import Pong, Refused
 from support.hostile import (
     HELLO,
     SUBSCRIBE,
@@ -34,6 +34,7 @@ from support.hostile import (
     rest,
     running,
     said,
+    taken_in,
     until_closed,
 )
 from support.wires import Socket, wire_to
@@ -121,7 +122,8 @@ async def test_a_subscriptions_arguments_and_the_mutations_that_wait_are_bounded
         args = b'{"text":"' + b"x" * (1000 * 1000) + b'"}'
         for number in range(12):
             frame = b'{"type":"mutate","id":"m%d","mutation":"rows.add","args":%s}' % (number, args)
-            protocol.data_received(masked(1, frame))
+            # In one turn of the loop, so that none of those that wait is begun.
+            protocol._take_in(masked(1, frame))
         await rest()
         refused = [(one.id, one.code) for one in said(transport) if isinstance(one, Refused)]
         held = MOST_WAITING_BYTES // len(args)
@@ -243,6 +245,7 @@ async def test_a_bomb_is_not_inflated_beyond_what_a_message_may_be() -> None:
         deflater = zlib.compressobj(9, zlib.DEFLATED, -15)
         bomb = deflater.compress(bytes(200 << 20)) + deflater.flush(zlib.Z_SYNC_FLUSH)[:-4]
         protocol.data_received(masked(1, bomb, rsv1=True))
+        await taken_in(protocol)
         assert b"\x03\xf1" in transport.written, "1009"
         assert not node.live.connections
         await rest()
@@ -254,3 +257,31 @@ async def test_where_the_database_ends_no_watermark_has_gone_beyond(database: Da
         watermark = await conn.fetchval("select bonfire.outbox_watermark(true)")
     reader = Reader(database, bound_sql("listen"), lambda: datetime.now(UTC))
     assert await reader.bound() < watermark <= await reader.end()
+
+
+async def test_a_flood_in_one_read_gives_others_their_turn() -> None:
+    async with running(Limits(frames_at_once=100_000)) as node:
+        protocol, transport = node.connect()
+        protocol.data_received(masked(1, HELLO))
+        ping = masked(1, b'{"type":"ping"}')
+        count = 4 * SLICE_BYTES // len(ping)
+        turns = 0
+        protocol.data_received(ping * count)
+        while sum(isinstance(one, Pong) for one in said(transport)) < count:
+            await asyncio.sleep(0)
+            turns += 1
+            assert turns < 1000
+        assert turns >= 4, "each slice is a turn of the loop of its own"
+
+
+async def test_what_is_left_of_a_flood_waits_for_the_peers_allowance() -> None:
+    async with running(Limits(frames_at_once=100, frames_per_second=10_000.0)) as node:
+        protocol, transport = node.connect()
+        protocol.data_received(masked(1, HELLO))
+        ping = masked(1, b'{"type":"ping"}')
+        count = 3 * SLICE_BYTES // len(ping)
+        protocol.data_received(ping * count)
+        async with asyncio.timeout(10):
+            while sum(isinstance(one, Pong) for one in said(transport)) < count:
+                await asyncio.sleep(0.01)
+        assert not protocol.listens, "it has spent what it may for a while"

@@ -36,6 +36,10 @@ PATH = "/live"
 MAX_MESSAGE_BYTES = 1024 * 1024
 """The largest message that a client may send."""
 
+SLICE_BYTES = 16 * 1024
+"""How much of what a peer sends is taken in before others have their turn: in the smallest frames, some 10 ms of
+work."""
+
 CLOSE_SECONDS = 5.0
 """How long the peer may take to answer a close frame."""
 
@@ -145,6 +149,8 @@ class LiveProtocol(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._transport: asyncio.Transport
         self._receiver: Receiver | None = None
+        self._backlog = bytearray()
+        """What has come and is not taken in yet; nothing is read meanwhile."""
         self._partial = bytearray()
         self._closing: asyncio.TimerHandle | None = None
         self._reading_on: asyncio.TimerHandle | None = None
@@ -163,6 +169,34 @@ class LiveProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
+        if len(data) <= SLICE_BYTES and not self._backlog:
+            self._take_in(data)
+            return
+        if not self._backlog:
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._take_slice)
+        self._backlog += data
+
+    def _take_slice(self) -> None:
+        """Some of what came at once; the rest when others have had their turn, and the peer may be read from."""
+        if self._transport.is_closing():
+            self._backlog.clear()
+            return
+        data = bytes(self._backlog[:SLICE_BYTES])
+        del self._backlog[:SLICE_BYTES]
+        self._take_in(data)
+        if self.listens:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if self._transport.is_closing():
+            return
+        if self._backlog:
+            asyncio.get_running_loop().call_soon(self._take_slice)
+        else:
+            self._transport.resume_reading()
+
+    def _take_in(self, data: bytes) -> None:
         protocol = self._protocol
         protocol.receive_data(data)
         messages: list[bytes] = []
@@ -300,8 +334,7 @@ class LiveProtocol(asyncio.Protocol):
     def _read_on(self) -> None:
         self._reading_on = None
         self.listens = True
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        self._go_on()
 
 
 def check_uvicorn() -> None:
