@@ -119,6 +119,7 @@ async def test_a_subscriptions_arguments_and_the_mutations_that_wait_are_bounded
         protocol.data_received(masked(1, HELLO))
         long = b'{"patientId":"' + b"p" * MOST_ARGS_BYTES + b'"}'
         protocol.data_received(masked(1, b'{"type":"subscribe","id":"s","query":"rows.list","args":%s}' % long))
+        await taken_in(protocol)
         args = b'{"text":"' + b"x" * (1000 * 1000) + b'"}'
         for number in range(12):
             frame = b'{"type":"mutate","id":"m%d","mutation":"rows.add","args":%s}' % (number, args)
