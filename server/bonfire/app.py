@@ -144,7 +144,7 @@ async def start_node(
             functions=fingerprint(registry),
             stale_after_ms=settings.stale_after_ms,
             compress=settings.compression == "on",
-            limits=Limits(connections=_connections(settings.max_connections)),
+            limits=Limits(connections=_connections(settings.max_connections, development)),
         )
         live.start()
         stack.push_async_callback(live.stop)
@@ -232,10 +232,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _connections(wanted: int) -> int:
+def _connections(wanted: int, development: bool) -> int:
     room = room_for_connections(wanted)
     if room < wanted:
-        log.warning(
+        # A developer's machine has room enough for a developer.
+        log.log(
+            logging.INFO if development else logging.WARNING,
             "the limit on open files (ulimit -n) has room for %d live connections, not for the %d of "
             "BONFIRE_MAX_CONNECTIONS: more than that are refused",
             room,
