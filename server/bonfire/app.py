@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from socket import socket
 from uuid import uuid4
@@ -38,7 +37,7 @@ from bonfire.sync.handshake import Upgrade
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
 from bonfire.sync.replica import ReplicaReader
-from bonfire.sync.websocket import HttpProtocol, LiveProtocol, check_uvicorn
+from bonfire.sync.websocket import LiveProtocol, check_uvicorn, http_for
 from bonfire.telemetry.loop import LoopWatch
 from bonfire.telemetry.siblings import Siblings
 from bonfire.telemetry.tracing import open_tracing
@@ -191,8 +190,8 @@ class Server(uvicorn.Server):
             node.app,
             host=host,
             port=port,
-            http=HttpProtocol,
-            ws=partial(LiveProtocol, node.live),  # type: ignore[arg-type]  # it is called like a class, and no more
+            http=http_for(node.live),
+            ws=LiveProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

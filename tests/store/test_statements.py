@@ -6,7 +6,7 @@ import pytest
 
 from bonfire.store import statements
 from bonfire.store.pool import Database
-from bonfire.store.statements import read_statements
+from bonfire.store.statements import fill, read_statements
 
 
 def write(folder: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
@@ -33,3 +33,9 @@ async def test_every_statement_can_be_prepared(database: Database, file: str) ->
     async with database.transaction("default") as conn:
         for text in read_statements(file).values():
             await conn.prepare(text.replace("<current>", '"group"').replace("<history>", "group_history"))
+
+
+def test_what_is_filled_in_is_not_read_again() -> None:
+    assert fill("select {{columns}} from {{table}}", columns="'{{table}}'", table="t") == "select '{{table}}' from t"
+    with pytest.raises(KeyError):
+        fill("select {{columns}}", column="a")

@@ -5,7 +5,6 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import uvicorn
@@ -21,7 +20,7 @@ from bonfire.sync.endpoint import Limits, Live
 from bonfire.sync.handshake import Upgrade
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Snapshot
-from bonfire.sync.websocket import HttpProtocol, LiveProtocol
+from bonfire.sync.websocket import LiveProtocol, http_for
 from bonfire_protocol.codec import Format, decode_down
 from bonfire_protocol.down import DownFrame
 from bonfire_protocol.up import Mutate
@@ -215,8 +214,9 @@ async def listening(node: Node) -> AsyncIterator[int]:
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    ws: Any = partial(LiveProtocol, node.live)
-    config = uvicorn.Config(app, port=0, http=HttpProtocol, ws=ws, lifespan="off", log_config=None, backlog=4096)
+    config = uvicorn.Config(
+        app, port=0, http=http_for(node.live), ws=LiveProtocol, lifespan="off", log_config=None, backlog=4096
+    )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server._serve())
     while not server.started:

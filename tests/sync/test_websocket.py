@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from bonfire.sync.fanout import Flusher, frame_message
 from bonfire.sync.handshake import Upgrade
-from bonfire.sync.websocket import MAX_MESSAGE_BYTES, HttpProtocol, LiveProtocol
+from bonfire.sync.websocket import MAX_MESSAGE_BYTES, LiveProtocol, http_for
 from bonfire_protocol.faults import CloseCode
 from bonfire_protocol.version import JSON_SUBPROTOCOL, MSGPACK_SUBPROTOCOL
 
@@ -65,8 +64,7 @@ async def serving(host: Host) -> AsyncIterator[str]:
     async def nothing(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("no request of HTTP is made here")
 
-    ws: Any = partial(LiveProtocol, host)
-    config = uvicorn.Config(nothing, port=0, http=HttpProtocol, ws=ws, lifespan="off", log_config=None)
+    config = uvicorn.Config(nothing, port=0, http=http_for(host), ws=LiveProtocol, lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     running = asyncio.create_task(server._serve())
     while not server.started:

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from bonfire.clinical.errors import RegistrationError
 from bonfire.store.identifiers import quote_identifier
+from bonfire.store.statements import fill
 
 # The order matters: what may hide a colon comes before the colon itself.
 _TOKEN = re.compile(
@@ -29,6 +30,10 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+# The developer's own SQL within ours: on lines of its own, because it may end in a comment.
+_AS_JSON = "select row_to_json(r)::text from (select {{columns}} from (\n{{sql}}\n) q) r"
+_AS_ROWS = "select * from (\n{{sql}}\n) q"
+
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
@@ -102,8 +107,12 @@ def columns_of(name: str, row: Any) -> Columns:
     return tuple((field.name, field.encode_name) for field in msgspec.structs.fields(row))
 
 
+def as_rows(sql: str) -> str:
+    """`sql` as a subquery, whose columns tell what it gives."""
+    return fill(_AS_ROWS, sql=sql)
+
+
 def as_json(sql: str, columns: Columns) -> str:
     """`sql`, each of its rows as one JSON text with the wire's names, in the order that `sql` gives them."""
     listed = ", ".join(f"q.{quote_identifier(python)} as {quote_identifier(wire)}" for python, wire in columns)
-    # Made of the developer's own SQL and of quoted names; values travel as parameters.
-    return f"select row_to_json(r)::text from (select {listed} from (\n{sql}\n) q) r"  # noqa: S608
+    return fill(_AS_JSON, columns=listed, sql=sql)

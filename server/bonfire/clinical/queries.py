@@ -70,12 +70,13 @@ class KeyedQuery:
 
     def resolve(self, args: bytes, principal: Principal) -> KeyedCall:
         """What `principal` asks for with `args` (JSON); Fault bad_arguments names the field."""
-        arguments = decode(self._decoder, args)
+        # Its fields are those of the declaration, which types know nothing of.
+        arguments: Any = decode(self._decoder, args)
         parts = [principal.user if column == self.caller else getattr(arguments, column) for column in self.model.key]
         return KeyedCall(
             model=self.model,
             key=join_key(parts),
-            limit=arguments.limit,  # type: ignore[attr-defined]  # the struct is made from the declaration
+            limit=arguments.limit,
             canonical=_canonical(arguments, principal.user if self.caller else None),
         )
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from bonfire.clinical.contexts import QueryContext
 from bonfire.clinical.errors import RegistrationError
-from bonfire.clinical.named_sql import Numbered, as_json, columns_of, number
+from bonfire.clinical.named_sql import Numbered, as_json, as_rows, columns_of, number
 from bonfire.clinical.results import Codec
 
 _SCALARS: dict[Any, str] = {
@@ -57,8 +57,7 @@ class SqlBody:
         RegistrationError says what the database refuses, or which column is missing or too many.
         """
         try:
-            # The developer's own SQL; values travel as parameters.
-            statement = await conn.prepare(f"select * from (\n{self.query.text}\n) q")  # noqa: S608
+            statement = await conn.prepare(as_rows(self.query.text))
         except asyncpg.PostgresError as error:
             raise RegistrationError(f"{self.name}: the database refuses the SQL: {error.args[0]}") from None
         found = [attribute.name for attribute in statement.get_attributes()]

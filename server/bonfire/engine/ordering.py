@@ -37,14 +37,14 @@ class Ordering:
 
     def __init__(self, terms: Sequence[tuple[str, bool]]) -> None:
         self._directions = [descending for _, descending in terms]
-        fields: list[tuple[str, Any, Any]] = [("id", str)]  # type: ignore[list-item]  # a field with no default is a pair
+        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [("id", str)]
         names = {"id": "id"}
         for index, (column, _) in enumerate(terms):
             fields.append((f"term_{index}", Any, None))
             names[f"term_{index}"] = column
         row_type = msgspec.defstruct("OrderedRow", fields, rename=names)
         # Decimal, because two numerics that differ behind the 17th digit are not a tie for Postgres.
-        self._decoder = msgspec.json.Decoder(row_type, float_hook=Decimal)
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(row_type, float_hook=Decimal)
 
     def sort_key(self, row: Raw) -> tuple[str, SortKey]:
         """The row's id and its place in the order. msgspec.ValidationError when it has no id."""
@@ -58,6 +58,6 @@ class Ordering:
                 key.append((0, value))
             else:
                 key.append((0, _Descending(value) if isinstance(value, str) else -value))
-        row_id: str = decoded.id  # type: ignore[attr-defined]  # the field is declared above, at run time
+        row_id: str = decoded.id
         key.append(row_id)
         return row_id, tuple(key)

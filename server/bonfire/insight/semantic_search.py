@@ -6,6 +6,7 @@ more it would miss.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import asyncpg
 from msgspec import Struct
@@ -17,6 +18,9 @@ from bonfire.insight.fhir_read import document_title, plain_text
 from bonfire.lane.handler import Write
 from bonfire.store.identifiers import quote_identifier
 from bonfire.store.pool import Database
+from bonfire.store.statements import fill, read_statements
+
+_FOLDER = Path(__file__).with_name("sql")
 
 
 class Unavailable(Exception):
@@ -49,22 +53,10 @@ class SemanticSearchIndex:
     def __init__(self, embedder: Embedder, schema: str) -> None:
         self._embedder = embedder
         self._schema = schema = quote_identifier(schema)
-        # S608: the one name in these texts has just been quoted.
-        search = (
-            "select patient, note, version, text, distance from ("  # noqa: S608
-            "  select c.patient, c.note, c.version, c.number, c.text,"
-            f"   c.embedding operator({schema}.<=>) $1::text::{schema}.vector as distance"
-            "  from bonfire.note_chunk c where c.tenant = bonfire.current_tenant() and {which}"
-            ") found order by distance, note, number limit $2"
-        )
-        self._search_all = search.replace("{which}", "true")
-        self._search_one = search.replace("{which}", "c.patient = $3")
-        self._insert = (
-            "insert into bonfire.note_chunk (patient, note, version, number, text, embedding)"  # noqa: S608
-            f" select $1, c.note, c.version, c.number, c.text, c.embedding::{schema}.vector"
-            " from unnest($2::text[], $3::bigint[], $4::int[], $5::text[], $6::text[])"
-            " c (note, version, number, text, embedding)"
-        )
+        statements = read_statements("semantic_search", _FOLDER)
+        self._search_all = fill(statements["search_all"], schema=schema)
+        self._search_one = fill(statements["search_one"], schema=schema)
+        self._insert = fill(statements["insert_chunks"], schema=schema)
 
     @property
     def build(self) -> str:

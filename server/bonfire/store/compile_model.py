@@ -6,7 +6,6 @@ recomputes are the same texts, so that they can't disagree.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 
@@ -21,7 +20,7 @@ from bonfire.store.model import (
     Source,
     snake_case,
 )
-from bonfire.store.statements import read_statements
+from bonfire.store.statements import fill, read_statements
 
 COMPILER = 1
 """Raised when the same declaration compiles to something else: every model is then rebuilt."""
@@ -47,8 +46,6 @@ _TYPES: dict[ColumnType, str] = {
     "jsonb": "jsonb",
 }
 
-_FIELD = re.compile(r"\{\{(\w+)\}\}")
-
 
 @cache
 def _templates() -> dict[str, str]:
@@ -57,7 +54,7 @@ def _templates() -> dict[str, str]:
 
 def render(template: str, **parts: str) -> str:
     """The named template of `sql/read_model*.sql`, with its fields filled in; what is filled in is not read again."""
-    return _FIELD.sub(lambda match: parts[match[1]], _templates()[template])
+    return fill(_templates()[template], **parts)
 
 
 def assignments(settings: Mapping[str, str]) -> list[str]:

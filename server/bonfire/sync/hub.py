@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
-from typing import Protocol
+from typing import Protocol, cast
 
 from bonfire.changes.source import ChangeSource
 from bonfire.engine.commit import Commit, IndexProgress
@@ -147,7 +147,7 @@ class Hub:
         self.watch.begin(commit)
         for message in commit.messages:
             if message.mutation is not None and message.tenant is not None:
-                # Its answer must go out before its transition: see `Connection.committed`.
+                # Its answer must go out before its transition: see `Writing.committed`.
                 author = self._mutations.get((message.tenant, message.mutation))
                 if author is not None:
                     author.committed(message.mutation, commit.position)
@@ -426,5 +426,5 @@ class Hub:
 
 
 def _peer(session: Session) -> Peer:
-    peer: Peer = session.key  # type: ignore[assignment]  # every session's key is a Peer: see `join`
-    return peer
+    # Every session's key is one: see `join`.
+    return cast(Peer, session.key)

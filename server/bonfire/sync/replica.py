@@ -15,6 +15,7 @@ from bonfire.changes.source import SourceUnavailable, bound_sql
 from bonfire.engine.query import Plan
 from bonfire.engine.visibility import Cut, Sight, Visibility
 from bonfire.store.pool import Database
+from bonfire.store.statements import fill
 from bonfire.sync.reader import INSTALLED, Reader, Seen, Snapshot
 from bonfire_protocol.faults import Fault, FaultCode
 
@@ -58,7 +59,7 @@ from (
 """
 
 
-_LOOK_WITH_MODELS = f"select *, {INSTALLED} from ({_LOOK}) as seen"  # noqa: S608  # of constants only
+_LOOK_WITH_MODELS = fill("select *, {{installed}} from ({{look}}) as seen", installed=INSTALLED, look=_LOOK)
 
 
 class _Unclear(Exception):

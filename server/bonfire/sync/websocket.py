@@ -14,7 +14,7 @@ import logging
 import os
 from http import HTTPStatus
 from socket import socket
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from websockets.exceptions import InvalidState
@@ -83,14 +83,15 @@ class Host(Protocol):
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP, which gives a connection up to what `uvicorn.Config(ws=...)` makes, and waits for the head of a
-    request neither for ever nor for any number of bytes."""
+    """uvicorn's HTTP, which gives a connection that is to speak WebSocket up to a `LiveProtocol` of `host`, and waits
+    for the head of a request neither for ever nor for any number of bytes."""
 
+    host: ClassVar[Host]
     _head_due: asyncio.TimerHandle | None = None
     _head_bytes = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        super().connection_made(transport)
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
         self._await_head()
 
     def on_message_begin(self) -> None:
@@ -129,11 +130,20 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.connections.discard(self)
-        make: Any = self.ws_protocol_class
-        protocol: LiveProtocol = make(server_state=self.server_state)
+        protocol = LiveProtocol(self.host, server_state=self.server_state)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
         protocol.upgrade(Upgrade.of(self.scope["method"], self.url, self.scope["headers"]))
+
+
+def http_for(host: Host) -> type[HttpProtocol]:
+    """The class of a host's connections: uvicorn makes them by itself, and knows nothing of hosts."""
+
+    class HostsHttp(HttpProtocol):
+        pass
+
+    HostsHttp.host = host
+    return HostsHttp
 
 
 class LiveProtocol(asyncio.Protocol):
@@ -340,7 +350,7 @@ class LiveProtocol(asyncio.Protocol):
 def check_uvicorn() -> None:
     """Prove that the parts of uvicorn that are leant on here are there. RuntimeError names what is missing."""
     upgrading = HttpToolsProtocol.handle_websocket_upgrade.__code__.co_names
-    names = ("connections", "discard", "scope", "url", "server_state", "ws_protocol_class", "connection_made")
+    names = ("connections", "discard", "scope", "url", "server_state", "connection_made")
     missing = [name for name in (*names, "set_protocol") if name not in upgrading]
     if "handle_websocket_upgrade" not in HttpToolsProtocol.data_received.__code__.co_names:
         missing.append("handle_websocket_upgrade")
