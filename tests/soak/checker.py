@@ -212,14 +212,15 @@ def _check_reconnects(connections: list[Connection]) -> Iterator[Violation]:
 
 
 def _check_final(journal: Journal, history: History) -> Iterator[Violation]:
-    """When all is quiet, everybody is live and has all there is."""
+    """When all is quiet, everybody is live and has all there is at the position that they have reached."""
     last = history.commits[-1].at if history.commits else 0.0
-    for client, held in journal.final.items():
-        if isinstance(held, str):
-            yield Violation("L4", "never live again", client, last, held)
+    for client, final in journal.final.items():
+        if isinstance(final, str):
+            yield Violation("L4", "never live again", client, last, final)
             continue
-        for key, result in held.items():
-            right = history.final.result(key)
+        number = history.number(final.source, final.position)
+        for key, result in final.held.items():
+            right = history.versions[key].after(number)
             if result != right:
                 yield Violation(
                     "L3", "lost", client, last, f"at the end {key.query} {key.args}: {_difference(result, right)}"

@@ -39,7 +39,7 @@ from bonfire_protocol.down import (
 from bonfire_protocol.up import Check, Hello, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
 from soak.holding import Disagreement, Holding
-from soak.journal import Claim, Complaint, Connection, Journal, Step
+from soak.journal import Claim, Complaint, Connection, Final, Journal, Step
 from soak.node import STALE_AFTER_MS, TOKEN_KEY, Node
 from soak.outbox import Outbox
 from soak.rows import Key, Result
@@ -141,6 +141,10 @@ class Client:
             f"{'connected' if self._socket else 'not connected'} to node {self._log.node}, at {self._at:X}, "
             f"showing {self.position:X}, lacking {lacking}, told stale: {self._told_stale}"
         )
+
+    def final(self) -> Final:
+        """What it shows now, and as of when."""
+        return Final(self._log.source, self.position, dict(self.shown))
 
     def end(self) -> None:
         self._over = True

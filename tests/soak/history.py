@@ -58,17 +58,17 @@ class History:
             source: [commit.place(source) for commit in self.commits] for source in ("wal", "listen")
         }
         self.versions: dict[Key, Versions] = {}
-        self.final = Records()
+        self._records = Records()
         for change in before:
-            self.final.apply(change)
+            self._records.apply(change)
         by_board: dict[Board, list[Key]] = defaultdict(list)
         for key in set(keys):
             by_board[board_of(key)].append(key)
-            self.versions[key] = Versions(results=[self.final.result(key)])
+            self.versions[key] = Versions(results=[self._records.result(key)])
         for number, commit in enumerate(self.commits):
             touched: set[Board] = set()
             for change in commit.changes:
-                touched |= self.final.apply(change)
+                touched |= self._records.apply(change)
             touched |= {(tenant, EVERYBODY) for tenant, _ in touched}
             for board in touched:
                 for key in by_board.get(board, ()):
@@ -89,7 +89,7 @@ class History:
 
     def _note(self, key: Key, number: int) -> None:
         versions = self.versions[key]
-        result = self.final.result(key)
+        result = self._records.result(key)
         if result != versions.results[-1]:
             versions.commits.append(number)
             versions.results.append(result)

@@ -85,6 +85,16 @@ class Complaint:
     detail: str
 
 
+@dataclass(frozen=True)
+class Final:
+    """What a client held when all was quiet, and the position that it said this is true at. A mutation that was under
+    way when its writer stopped may be done after that: then it is not in here, and needs not be."""
+
+    source: Source
+    position: int
+    held: dict[Key, Result]
+
+
 @dataclass
 class Journal:
     """All of one run. `final`: what each client held when all was quiet, or why it was not live then."""
@@ -92,5 +102,5 @@ class Journal:
     connections: list[Connection] = field(default_factory=list)
     mutations: dict[str, Mutation] = field(default_factory=dict)
     complaints: list[Complaint] = field(default_factory=list)
-    final: dict[str, dict[Key, Result] | str] = field(default_factory=dict)
+    final: dict[str, Final | str] = field(default_factory=dict)
     checks: dict[str, int] = field(default_factory=dict)

@@ -20,11 +20,10 @@ from soak.checker import Violation, check
 from soak.client import STALE_AFTER, Client, Manner
 from soak.clinic import clinic
 from soak.faults import Faults
-from soak.journal import Journal
+from soak.journal import Final, Journal
 from soak.node import Node
 from soak.population import TENANTS, all_keys, keys_of, some_keys
 from soak.postgres import SoakPostgres
-from soak.rows import Key, Result
 from soak.script import Script
 from soak.socket_writer import SocketWriter
 from soak.sql_writer import SqlWriter
@@ -204,16 +203,16 @@ async def _finish_writing(writing: list["asyncio.Task[None]"]) -> None:
     await asyncio.gather(*writing, return_exceptions=True)
 
 
-async def _until_quiet(clients: list[Client], postgres: SoakPostgres) -> dict[str, dict[Key, Result] | str]:
+async def _until_quiet(clients: list[Client], postgres: SoakPostgres) -> dict[str, Final | str]:
     """What everybody holds when all is done: live, and as of a position behind all commits; or why not."""
     target = await postgres.position()
-    final: dict[str, dict[Key, Result] | str] = {}
+    final: dict[str, Final | str] = {}
     deadline = time.monotonic() + QUIET
     for client in clients:
         while not (client.live and client.position >= target) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
         if client.live and client.position >= target:
-            final[client.name] = dict(client.shown)
+            final[client.name] = client.final()
         else:
             final[client.name] = f"{QUIET:.0f} s after the storm it is not live as of {target:X}: {client.state}"
     return final

@@ -8,7 +8,7 @@ import pytest
 
 from soak.checker import Done, check
 from soak.history import Committed, History
-from soak.journal import Answer, Claim, Complaint, Connection, Journal, Mutation, Step
+from soak.journal import Answer, Claim, Complaint, Connection, Final, Journal, Mutation, Step
 from soak.queries import Change
 from soak.rows import Key, Result, args_text
 
@@ -73,7 +73,7 @@ def good_journal() -> Journal:
         claims.append(Claim(commit.at + 5.0, commit.position + 50, True))
     claims.append(Claim(56.0, 550, False))
     answer = Answer(40.2, "one", "committed", "wal", 400, {"id": "d"})
-    final = {key: right(key, 4) for key in (BOARD, OTHER, TOTALS)}
+    final = Final("wal", 550, {key: right(key, 4) for key in (BOARD, OTHER, TOTALS)})
     return Journal(
         [Connection("one", 1, 0, "wal", 40, 50, steps, claims)],
         {ID: Mutation(ID, "default", 1, 39.0, [answer])},
@@ -88,6 +88,14 @@ def verdict(journal: Journal, done: dict[tuple[str, str], list[Done]] | None = N
 
 def test_a_good_journal_is_found_good() -> None:
     assert verdict(good_journal()) == []
+
+
+def test_what_is_done_after_all_was_quiet_need_not_be_held() -> None:
+    """A mutation was under way when its writer stopped."""
+    journal = good_journal()
+    journal.final["one"] = Final("wal", HISTORY.commits[4].position - 1, {BOARD: right(BOARD, 3)})
+    assert right(BOARD, 3) != right(BOARD, 4)
+    assert verdict(journal) == []
 
 
 def test_a_reader_of_the_outbox_has_its_own_positions() -> None:
@@ -187,7 +195,7 @@ def complain(journal: Journal) -> None:
 
 
 def end_without_all(journal: Journal) -> None:
-    journal.final["one"] = {BOARD: right(BOARD, 3)}
+    journal.final["one"] = Final("wal", 550, {BOARD: right(BOARD, 3)})
 
 
 def end_without_life(journal: Journal) -> None:
