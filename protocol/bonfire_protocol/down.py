@@ -14,6 +14,7 @@ from bonfire_protocol.values import PutRow, WirePosition
 Shape = Literal["list", "one"]
 IndexState = Literal["off", "pending", "fresh", "failed"]
 ViewState = Literal["fresh"]
+CheckOutcome = Literal["same", "differed", "unknown"]
 
 
 class Down(Struct, frozen=True, tag_field="type", rename="camel", omit_defaults=True):
@@ -162,7 +163,7 @@ class Checked(Down, tag="checked", frozen=True):
     repaired one has been sent to all who hold it. `unknown`: it changed too fast to tell; ask again."""
 
     id: str
-    outcome: Literal["same", "differed", "unknown"]
+    outcome: CheckOutcome
     position: WirePosition
 
 

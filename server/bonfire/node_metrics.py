@@ -102,7 +102,9 @@ class NodeMetrics:
             self._hub.watch.commit_to_reread,
         )
         yield counter("bonfire_resumes_total", "Subscriptions told only what they had missed.", counts["resumes"])
-        yield counter("bonfire_conflations_total", "Times a slow client got the newest, not all.", engine.conflations)
+        yield counter(
+            "bonfire_conflations_total", "Times a slow client got the newest, not all.", counts["conflations"]
+        )
         yield counter("bonfire_self_checks_total", "Live queries compared with their source.", engine.checks.done)
         yield counter(
             "bonfire_self_check_differences_total",

@@ -585,5 +585,5 @@ def test_the_schedules_reach_what_they_are_for() -> None:
     for world in worlds:
         world.run(300)
     assert sum(world.engine.counts["resumes"] for world in worlds) > 5
-    assert sum(world.engine.conflations for world in worlds) > 30
+    assert sum(world.engine.counts["conflations"] for world in worlds) > 30
     assert sum(world.checked["same"] for world in worlds) > 5

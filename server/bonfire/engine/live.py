@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bonfire.engine.checks import Checks, Outcome
+from bonfire.engine.checks import Checks
 from bonfire.engine.commit import Commit, RowChange
 from bonfire.engine.delivery import Delivery, Outgoing
 from bonfire.engine.frames import SharedFrame
@@ -27,11 +27,12 @@ from bonfire.engine.reads import Answer, Read, Reads
 from bonfire.engine.retained import ENTRIES, Retained
 from bonfire.engine.rota import SHARES, Rota
 from bonfire.engine.session import Session
-from bonfire.engine.settle import Settled, settle
-from bonfire.engine.telling import Telling, differ
+from bonfire.engine.settle import settle
+from bonfire.engine.showing import Showing
+from bonfire.engine.telling import Telling
 from bonfire.engine.view import Window
 from bonfire.engine.visibility import Sight
-from bonfire_protocol.down import Checked, Stale, Unsubscribed, Watermark
+from bonfire_protocol.down import Stale, Unsubscribed, Watermark
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import format_position
 
@@ -55,8 +56,8 @@ class LiveEngine:
         self._delivery = Delivery(SHARES * 3 // 4)
         self._retained = Retained(position, retained)
         self._telling = Telling(self._retained, part_bytes)
-        self.checks = Checks()
-        self.conflations = 0
+        self._showing = Showing(self._delivery, self._telling)
+        self.checks = Checks(self._sessions, self._delivery, self._telling)
 
     # ---- what the engine owes -------------------------------------------------------------------------------
 
@@ -73,7 +74,7 @@ class LiveEngine:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Sizes for the metrics page."""
+        """For the metrics page: how many there are of each, and how often each has happened."""
         return {
             "sessions": len(self._sessions),
             "live_queries": len(self._queries),
@@ -82,6 +83,7 @@ class LiveEngine:
             "recent_commits": len(self._history),
             "retained_changes": len(self._retained),
             "resumes": self._telling.resumes,
+            "conflations": self._showing.conflations,
         }
 
     def next_read(self) -> Read | None:
@@ -137,10 +139,7 @@ class LiveEngine:
         if resume and session.since is not None:
             session.resuming.add(subscription)
         if query.result is not None and query.dirty_since is None and not self.is_down:
-            query.hold(session, subscription)
-            self._delivery.show(
-                session, self.position, self._telling.subscribed(query, session, subscription, self.position)
-            )
+            self._showing.first_word(query, session, subscription, self.position)
         else:
             # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
             query.waiting[session, subscription] = None
@@ -171,7 +170,7 @@ class LiveEngine:
         if not query.held and query in self._queries:
             self._queries.drop(query)
             self._reads.drop(query)
-            self._checked(query, "unknown")
+            self.checks.end(query, "unknown", self.position)
 
     def await_answer(self, session: Session, position: int) -> None:
         """The commit at `position`, which comes next, is this client's own, and its answer is not out: show it nothing
@@ -194,22 +193,7 @@ class LiveEngine:
         """It takes things again: it is given the newest results of what has changed, in one transition."""
         if not session.parked or session not in self._sessions:
             return
-        missed, untold = session.unpark()
-        frames: list[SharedFrame] = []
-        # What a known subscription missed can't be left to the first word of another one to the same query: the client
-        # may let go of that one before it is shown.
-        known = (query for name, query in session.subscriptions.items() if name not in untold)
-        for query in dict.fromkeys(known):
-            if query.number in missed:
-                frames += self._telling.conflated(query)
-        for subscription, query in session.subscriptions.items():
-            if subscription in untold:
-                frames += self._telling.subscribed(query, session, subscription, self.position)
-        if frames:
-            self.conflations += 1
-            # Results that are being read again, of which the known ones are older, join it over all this stretch.
-            session.hold(self.position, frames, start=0)
-        self._delivery.release(session)
+        self._showing.newest(session, self.position)
 
     # ---- self-check -----------------------------------------------------------------------------------------
 
@@ -218,34 +202,15 @@ class LiveEngine:
         query = session.subscriptions.get(subscription)
         if query is None:
             raise _no_subscription("subscription")
-        self.checks.ask(query, session, check)
+        self.checks.begin(query, (session, check))
         self._reads.owe(query)
 
     def sample(self, choice: float) -> None:
         """Check one live query of all, at `choice` (from 0 up to 1) of their order."""
         query = self._queries.at(choice)
         if query is not None:
-            self.checks.sample(query)
+            self.checks.begin(query)
             self._reads.owe(query)
-
-    def _checked(self, query: LiveQuery, outcome: Outcome) -> None:
-        for session, check in self.checks.end(query, outcome):
-            if session in self._sessions:
-                frame = SharedFrame(Checked(check, outcome, format_position(self.position)))
-                self._delivery.send([frame], [session])
-
-    def _compare(self, query: LiveQuery, settled: Settled) -> None:
-        """The query was live when it was read for a check: what was read must be what was sent."""
-        if settled.exact_until is not None:
-            self._checked(query, "unknown")
-        elif not differ(query, settled):
-            self._checked(query, "same")
-        else:
-            query.result = settled.result
-            query.more = settled.more
-            query.snapshot_parts.clear()
-            self._delivery.fan_out({query: self._telling.repaired(query)}, self.position)
-            self._checked(query, "differed")
 
     # ---- the change stream ----------------------------------------------------------------------------------
 
@@ -364,9 +329,7 @@ class LiveEngine:
             if query.waiting and query.result is not None and query.dirty_since is None:
                 waiting, query.waiting = query.waiting, {}
                 for session, subscription in waiting:
-                    query.hold(session, subscription)
-                    frames = self._telling.subscribed(query, session, subscription, self.position)
-                    self._delivery.show(session, self.position, frames)
+                    self._showing.first_word(query, session, subscription, self.position)
         self._land()
 
     # ---- reads ----------------------------------------------------------------------------------------------
@@ -433,10 +396,12 @@ class LiveEngine:
                 if settled is None:
                     self._reads.owe(query)
                 elif query.result is not None and query.dirty_since is None:
-                    self._compare(query, settled)
+                    self.checks.compare(query, settled, self.position)
                 else:
-                    self._show(query, settled, touched)
-                    self._checked(query, "unknown")
+                    self._showing.result(query, settled, self.position, touched)
+                    if query.dirty_since is not None:
+                        self._reads.owe(query)
+                    self.checks.end(query, "unknown", self.position)
             for session in touched:
                 self._delivery.release(session)
         if ready:
@@ -444,65 +409,6 @@ class LiveEngine:
 
     def _prune(self) -> None:
         self._history.prune(self._reads.oldest(self._events))
-
-    def _show(self, query: LiveQuery, settled: Settled, touched: dict[Session, None]) -> None:
-        """The query's result is known from its first dirty position on, until it is not exact any more."""
-        exact_until = settled.exact_until
-        position = self.position if exact_until is None else exact_until - 1
-        frames = self._telling.read_again(query, settled) if query.result is not None else []
-        dirty_since = query.dirty_since
-        query.result = settled.result
-        query.more = settled.more
-        query.dirty_since = exact_until
-        query.snapshot_parts.clear()
-        together: list[Session] = []
-        for session in query.subscribers:
-            if exact_until is None and session.waits_for(query):
-                together.append(session)
-                continue
-            touched[session] = None
-            if dirty_since is not None:
-                session.merge(dirty_since, position, frames)
-            if exact_until is None:
-                session.unblock(query)
-            else:
-                session.block(query, exact_until)
-        self._delivery.show_together(together, query, position, frames)
-        waiting, query.waiting = query.waiting, {}
-        for session, subscription in waiting:
-            touched[session] = None
-            self._admit(query, session, subscription, position, exact_until)
-        if exact_until is not None:
-            self._reads.owe(query)
-
-    def _admit(
-        self, query: LiveQuery, session: Session, subscription: str, position: int, exact_until: int | None
-    ) -> None:
-        """Tell a waiting session `subscribed`, at a position that fits what it is shown otherwise.
-
-        A result that is behind already can't join a session that has gone on; such a session is held where it is
-        from now on, so that the next result meets it.
-        """
-        held_from = session.blocking.get(query)
-        if exact_until is None:
-            query.hold(session, subscription)
-            part = self._telling.subscribed(query, session, subscription, self.position)
-            if held_from is not None:
-                session.merge(held_from, self.position, part)
-                session.unblock(query)
-            else:
-                session.hold(self.position, part)
-        elif held_from is not None and exact_until > held_from and session not in query.subscribers:
-            query.hold(session, subscription)
-            session.merge(held_from, position, self._telling.subscribed(query, session, subscription, position))
-            session.block(query, exact_until)
-        elif session in query.subscribers:
-            # It holds this query under another name, and moves with it.
-            query.hold(session, subscription)
-            session.merge(position, position, self._telling.subscribed(query, session, subscription, position))
-        else:
-            session.block(query, session.blocking.get(query, self.position + 1))
-            query.waiting[session, subscription] = None
 
     def _end(self, query: LiveQuery, fault: Fault) -> None:
         """The query can't be kept true: everybody who holds it is told, and nobody is held up by it."""

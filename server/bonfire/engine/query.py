@@ -111,6 +111,12 @@ class LiveQuery:
         self.audience: Audience | None = None
         self.shown_at = 0
 
+    def take(self, result: "Window | list[Row]", more: bool) -> None:
+        """This is the result now."""
+        self.result = result
+        self.more = more
+        self.snapshot_parts.clear()
+
     @property
     def shape(self) -> Shape:
         return self.plan.shape if isinstance(self.plan, AppPlan) else "list"
