@@ -6,11 +6,12 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
 
-from bonfire.store.cluster import VERSION, Cluster
+from bonfire.store.cluster import VERSION, Cluster, ClusterError
 from bonfire.store.unprivileged import account_for_postgres, let_traverse
 from bonfire_protocol.values import parse_position
 from soak.account import change_of, told
@@ -70,7 +71,17 @@ class SoakPostgres:
         return refusal
 
     def start(self) -> None:
-        self._cluster.start()
+        try:
+            self._cluster.start()
+        except ClusterError:
+            # A backend that hangs in a fault of ours has outlived its postmaster: what an operator would do.
+            if self._cluster.pid() is not None:
+                raise
+            for process in Path("/proc").iterdir():
+                if process.name.isdecimal():
+                    with suppress(FileNotFoundError):
+                        self.kill_backend(int(process.name))
+            self._cluster.start()
 
     def stop(self) -> None:
         self._cluster.stop()
