@@ -69,7 +69,7 @@ describe("what the client sends is what the vectors say", () => {
     const { client, peer } = stage();
     client.open();
     peer.line.accept();
-    expect(peer.line.protocols).toEqual(["bonfire.v2.json"]);
+    expect(peer.line.protocols).toEqual(["bonfire.v3.json"]);
     expect(peer.line.heard()).toEqual([{ ...named("hello, first time"), client: "bonfire-js" }]);
   });
 

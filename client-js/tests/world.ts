@@ -126,7 +126,7 @@ export class Peer {
 
 export const WELCOME: Welcome = {
   type: "welcome",
-  protocol: 2,
+  protocol: 3,
   connection: "c1",
   tenant: "north",
   user: "dr-grey",

@@ -23,7 +23,8 @@ class Down(Struct, frozen=True, tag_field="type", rename="camel", omit_defaults=
 
 class Welcome(Down, tag="welcome", frozen=True):
     """The answer to `hello`. A result not confirmed for `stale_after_ms` must be shown as stale. `stream` names what
-    positions and results mean here (this database's history, these functions): to be said in the next `hello`."""
+    positions and results mean here (this database's history, these functions, what this caller may see): to be said in
+    the next `hello`. `expires_in_ms`: when the token ends; absent: never."""
 
     protocol: int
     connection: str
@@ -33,10 +34,12 @@ class Welcome(Down, tag="welcome", frozen=True):
     stale_after_ms: int
     source: Literal["wal", "listen"]
     stream: str
+    expires_in_ms: int | None = None
 
 
 class Subscribed(Down, tag="subscribed", frozen=True):
-    """Subscription `id` is live from this transition on. `query` is the server's number for the live query,
+    """Subscription `id` is live from this transition on; or, where it was live already, what its holder may see of it
+    has changed, and this is all of it now. `query` is the server's number for the live query,
     the name that later `patch` and `snapshot` frames use. `shape` says whether the result is the list `rows`,
     or the one value in it. `more` says that the result goes on behind the window."""
 
@@ -173,6 +176,26 @@ class Drain(Down, tag="drain", frozen=True):
     after_ms: int
 
 
+class Access(Down, tag="access", frozen=True):
+    """What this caller may see has changed. What they may no longer see ends with `unsubscribed` or comes again as
+    `subscribed`. `stream` takes the place of the one that `welcome` named."""
+
+    stream: str
+
+
+class Expiring(Down, tag="expiring", frozen=True):
+    """The token ends in `in_ms`: send `renew`, or be cut off then."""
+
+    in_ms: int
+
+
+class Renewed(Down, tag="renewed", frozen=True):
+    """The answer to `renew`: the new token is in force. `expires_in_ms`: when it ends; absent: never."""
+
+    id: str
+    expires_in_ms: int | None = None
+
+
 DownFrame = (
     Welcome
     | Subscribed
@@ -190,4 +213,7 @@ DownFrame = (
     | Pong
     | Checked
     | Drain
+    | Access
+    | Expiring
+    | Renewed
 )

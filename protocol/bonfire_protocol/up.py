@@ -75,4 +75,11 @@ class Check(Up, tag="check", frozen=True):
     subscription: ClientId
 
 
-UpFrame = Hello | Subscribe | Unsubscribe | Query | Mutate | Ping | Check
+class Renew(Up, tag="renew", frozen=True):
+    """A new token for the same user of the same tenant, in place of one that is about to end. Nothing else changes."""
+
+    id: ClientId
+    token: str
+
+
+UpFrame = Hello | Subscribe | Unsubscribe | Query | Mutate | Ping | Check | Renew

@@ -2,9 +2,10 @@
 
 1  hello, subscribe, unsubscribe, query, mutate, ping; transitions end in a frame of their own.
 2  resume: hello and welcome name the stream, subscribe may resume, resumed; snapshots say conflated; check and checked.
+3  access: tokens are renewed over the socket (renew, renewed, expiring), and revocation reaches it (access; subscribed again).
 """
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
-JSON_SUBPROTOCOL = "bonfire.v2.json"
-MSGPACK_SUBPROTOCOL = "bonfire.v2.msgpack"
+JSON_SUBPROTOCOL = "bonfire.v3.json"
+MSGPACK_SUBPROTOCOL = "bonfire.v3.msgpack"

@@ -275,8 +275,8 @@ async def test_messagepack_carries_the_same_frames(server: Running) -> None:
     import msgspec
 
     url = server.url.replace("http", "ws") + "/live"
-    async with connect(url, subprotocols=[Subprotocol("bonfire.v2.msgpack")]) as socket:
-        assert socket.subprotocol == "bonfire.v2.msgpack"
+    async with connect(url, subprotocols=[Subprotocol("bonfire.v3.msgpack")]) as socket:
+        assert socket.subprotocol == "bonfire.v3.msgpack"
 
         async def say(frame: dict[str, Any]) -> None:
             await socket.send(msgspec.msgpack.encode(frame))

@@ -198,7 +198,7 @@ def test_any_bytes_are_a_frame_or_a_fault(data: bytes, format: Format) -> None:
 tokens = st.sampled_from(
     """websocket|WebSocket|Upgrade|upgrade, keep-alive|h2c|13|8| |,||;|=|"|\\|@|\t|\xe9|a b|permessage-deflate
 |permessage-deflate; server_max_window_bits=8|client_max_window_bits=99|server_no_context_takeover
-|dGhlIHNhbXBsZSBub25jZQ==|bonfire.v2.json|bonfire.v2.msgpack""".replace("\n", "").split("|")
+|dGhlIHNhbXBsZSBub25jZQ==|bonfire.v3.json|bonfire.v3.msgpack""".replace("\n", "").split("|")
 )
 values = st.one_of(
     st.lists(tokens, max_size=4).map(", ".join),

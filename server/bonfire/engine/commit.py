@@ -40,7 +40,8 @@ class Message(Struct, frozen=True, rename="camel"):
 
     `source` names what was written: a FHIR type, or `AppState/<collection>`; `patients` whose (None: too many to
     name, so everybody's). `mutation` names the mutation that this transaction is. `reset` names read models that
-    were rebuilt. `index` reports a lane's progress.
+    were rebuilt. `index` reports a lane's progress. `access` names users of whom what they may see may have changed
+    ("*": everybody of the tenant).
     """
 
     tenant: str | None = None
@@ -50,6 +51,7 @@ class Message(Struct, frozen=True, rename="camel"):
     mutation: str | None = None
     reset: list[str] = []
     index: "IndexProgress | None" = None
+    access: list[str] = []
 
 
 class IndexProgress(Struct, frozen=True, rename="camel"):
