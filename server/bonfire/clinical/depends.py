@@ -10,11 +10,14 @@ from bonfire.clinical.errors import RegistrationError, near_misses
 from bonfire.store.model import APP_STATE
 from bonfire.store.types import RESOURCE_TYPES
 
+RELATION = "Relation"
+"""The source that how users are related to patients is told as: care teams, broken glass, suspension."""
+
 _COLLECTION = re.compile(rf"{APP_STATE}/(?:\{{(?P<argument>\w+)\}}|(?P<name>[^{{}}/\x1f]+))")
 
 
 class Depends(Struct, frozen=True):
-    """Run the query again when a commit touches `source`: a FHIR type, or `AppState/<collection>`.
+    """Run the query again when a commit touches `source`: a FHIR type, `AppState/<collection>`, or `Relation`.
 
     `patient` names the argument (as Python spells it) that holds a patient's id: then only commits that touch that
     patient count, which is what keeps a busy clinic cheap. `AppState/{argument}` takes the collection from an argument.
@@ -25,7 +28,7 @@ class Depends(Struct, frozen=True):
 
     def check(self, query: str, arguments: type[Struct]) -> None:
         """RegistrationError when the source is none, or names an argument that the query does not have."""
-        if self.source not in RESOURCE_TYPES:
+        if self.source not in RESOURCE_TYPES and self.source != RELATION:
             found = _COLLECTION.fullmatch(self.source)
             if found is None:
                 near = near_misses(self.source, RESOURCE_TYPES)

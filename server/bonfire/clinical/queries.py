@@ -32,9 +32,10 @@ _CALLER_SEPARATOR = b"\x1f"
 
 @dataclass(frozen=True)
 class KeyedCall:
-    """Rows of `model` under `key`, at most `limit` of them."""
+    """Rows of `model` under `key`, which `parts` are the columns' values of, at most `limit` of them."""
 
     model: ReadModel
+    parts: tuple[str, ...]
     key: str
     limit: int
     canonical: bytes
@@ -75,6 +76,7 @@ class KeyedQuery:
         parts = [principal.user if column == self.caller else getattr(arguments, column) for column in self.model.key]
         return KeyedCall(
             model=self.model,
+            parts=tuple(parts),
             key=join_key(parts),
             limit=arguments.limit,
             canonical=_canonical(arguments, principal.user if self.caller else None),
