@@ -24,6 +24,7 @@ from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.execute import mutate
 from bonfire.clinical.registry import Registry
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 TARGET = 0.5
 FLOOR = "bare asyncpg, same SQL"
@@ -117,7 +118,7 @@ async def record(url: str, registry: Registry) -> list[Statement]:
     """What one mutation sends to Postgres, from BEGIN to COMMIT."""
     database = await Database.connect(url, min_size=1, max_size=1)
     heard: list[Statement] = []
-    async with database.transaction(PRINCIPAL.tenant) as conn:
+    async with database.transaction(PRINCIPAL.tenant, reach=EVERYTHING) as conn:
         # The pool's only connection keeps its logger when it goes back.
         conn.add_query_logger(lambda query: heard.append(Statement(query.query, tuple(query.args or ()))))
     await asyncio.sleep(0)

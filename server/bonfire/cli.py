@@ -41,6 +41,7 @@ from bonfire.store.embedded import EmbeddedPostgres
 from bonfire.store.migrate import MigrationError, migrate
 from bonfire.store.model import ModelError
 from bonfire.store.pool import Database, DatabaseUnusable
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check, install
 from bonfire.telemetry.logs import configure_logging
 from bonfire.telemetry.tracing import TracingUnavailable
@@ -384,7 +385,7 @@ async def _prepare(url: str, registry: Registry, *, rebuild: Sequence[str] = ())
                 rebuilt = await install(conn, registry.models, progress=tell, rebuild=rebuild)
         if rebuilt:
             err.print(f"Built {', '.join(rebuilt)}")
-        async with database.transaction(DEFAULT_TENANT, readonly=True) as conn:
+        async with database.transaction(DEFAULT_TENANT, reach=EVERYTHING, readonly=True) as conn:
             await registry.prepare(conn)
 
 

@@ -5,11 +5,12 @@ import pytest
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.describe import describe
 from bonfire.clinical.queries import KeyedQuery
+from bonfire.store.reach import EVERYTHING
 from support.clinic import AMARA, BEN, SOUTH, Clinic
 
 
 async def test_every_query_fits_the_database(clinic: Clinic) -> None:
-    async with clinic.database.transaction("default") as conn:
+    async with clinic.database.transaction("default", reach=EVERYTHING) as conn:
         await clinic.registry.prepare(conn)
 
 

@@ -8,6 +8,7 @@ import pytest
 from bonfire.clinical import MutationContext, QueryContext, Value
 from bonfire.clinical.read_models import notes_by_patient, patients_model
 from bonfire.clinical.stated import Stated
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import AMARA, Clinic
 
@@ -23,7 +24,7 @@ def context(clinic: Clinic, conn: asyncpg.Connection) -> MutationContext:
 
 
 async def test_a_resource_comes_back_with_its_id_and_version_and_its_numbers_as_written(clinic: Clinic) -> None:
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         ctx = context(clinic, conn)
         created = await ctx.create(
             {
@@ -44,7 +45,7 @@ async def test_a_resource_comes_back_with_its_id_and_version_and_its_numbers_as_
 
 
 async def test_an_update_finds_the_version_that_was_read(clinic: Clinic) -> None:
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         ctx = context(clinic, conn)
         first = await ctx.create({"resourceType": "Basic", "code": {"text": "x"}})
         await ctx.update(first)
@@ -54,7 +55,7 @@ async def test_an_update_finds_the_version_that_was_read(clinic: Clinic) -> None
 
 
 async def test_what_breaks_fhirs_structure_is_never_written(clinic: Clinic) -> None:
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         ctx = context(clinic, conn)
         created = await ctx.create({"resourceType": "Basic", "code": {"text": "x"}})
         for write in (ctx.create({"resourceType": "Basic"}), ctx.update({**created, "code": "SECRET"})):
@@ -68,7 +69,7 @@ async def test_what_breaks_fhirs_structure_is_never_written(clinic: Clinic) -> N
 
 async def test_rows_of_sql_are_structs(clinic: Clinic) -> None:
     await clinic.patient()
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         ctx = context(clinic, conn)
         sql = "select resource_type, count(*) as how_many from patient where id <> :id group by 1"
         assert await ctx.rows(Counted, sql, id="nobody") == [Counted("Patient", 1)]
@@ -80,7 +81,7 @@ async def test_rows_of_sql_are_structs(clinic: Clinic) -> None:
 async def test_a_query_reads_a_view_and_state_and_requires_what_must_be_there(clinic: Clinic) -> None:
     ada = await clinic.patient("Ada")
     await clinic.mutate("appState.put", {"collection": "ui", "id": "mine", "data": 1, "private": True})
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         shared = QueryContext(conn, AMARA, clinic.now, personal=False)
         assert (shared.tenant, shared.now) == ("north", clinic.now)
         assert await shared.state.list("ui") == []

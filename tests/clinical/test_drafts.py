@@ -2,6 +2,7 @@
 
 import pytest
 
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import AMARA, BEN, Clinic
 
@@ -11,7 +12,7 @@ async def test_a_draft_saved_often_is_one_row_without_a_history(clinic: Clinic) 
     for text in ("H", "He", "Hel"):
         saved = await clinic.mutate("drafts.save", {"patientId": patient, "draftId": "d1", "text": text})
     assert (saved["text"], saved["version"], saved["patientId"]) == ("Hel", "3", patient)
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select count(*) from bonfire.app_state") == 1
         assert await conn.fetchval("select count(*) from documentreference") == 0
 

@@ -11,6 +11,7 @@ import pytest
 
 from bonfire.clinical import Depends, MutationContext, QueryContext, Registry
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING, Reach
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import AMARA, BEN, SOUTH, Clinic
 
@@ -180,7 +181,7 @@ async def test_transactions_that_meet_are_run_again(counters: Clinic) -> None:
         return runs
 
     assert await counters.mutate("counters.meet") == 3
-    async with counters.database.transaction("north") as conn:
+    async with counters.database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select array_agg(id) from bonfire.app_state") == ["run3"]
 
 
@@ -250,11 +251,11 @@ class CutAtCommit:
         self.cuts = cuts
 
     @asynccontextmanager
-    async def transaction(self, tenant: str) -> AsyncIterator[asyncpg.Connection]:
+    async def transaction(self, tenant: str, *, reach: Reach) -> AsyncIterator[asyncpg.Connection]:
         cut = self.cuts > 0
         self.cuts -= 1
         try:
-            async with self._database.transaction(tenant) as conn:
+            async with self._database.transaction(tenant, reach=reach) as conn:
                 yield conn
                 if cut and not self._committed:
                     await kill_others(self._database)
@@ -295,7 +296,7 @@ async def test_what_takes_too_long_is_given_up_and_may_be_sent_again(counters: C
 
 
 async def test_every_statement_of_the_applications_has_a_bound(counters: Clinic) -> None:
-    async with counters.database.transaction(AMARA.tenant) as conn:
+    async with counters.database.transaction(AMARA.tenant, reach=EVERYTHING) as conn:
         bounds = await conn.fetchrow(
             "select current_setting('statement_timeout'), current_setting('lock_timeout'),"
             " current_setting('idle_in_transaction_session_timeout')"

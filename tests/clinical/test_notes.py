@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import AMARA, BEN, Clinic
 
@@ -121,12 +122,12 @@ async def test_an_imported_note_is_read_and_its_numbers_and_unknown_parts_surviv
         '"content":[{"attachment":{"contentType":"text/plain","data":"SGVsbG8="}},'
         '{"attachment":{"contentType":"application/pdf","url":"Binary/1"}}]}'
     )
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         await conn.execute("insert into documentreference (id, resource) values ('imported', $1)", resource)
     note = await clinic.query("notes.get", {"patientId": patient, "noteId": "imported"})
     assert (note["text"], note["title"], note["kind"], note["status"]) == ("Hello", "Note", None, "draft")
     await clinic.mutate("notes.edit", {"noteId": "imported", "text": "Bye"})
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         text = await conn.fetchval("select resource::text from documentreference where id = 'imported'")
     assert "235.40" in text
     assert "application/pdf" in text

@@ -8,6 +8,7 @@ import pytest
 
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.load import ModuleLoader
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import install
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import SOUTH, Clinic
@@ -31,7 +32,7 @@ async def own(clinic: Clinic, module: Path) -> Clinic:
     clinic.registry = ModuleLoader(module).load(builtin_registry())
     async with clinic.database.owner() as conn:
         assert await install(conn, clinic.registry.models) == ["tasksByPatient"]
-    async with clinic.database.transaction("default") as conn:
+    async with clinic.database.transaction("default", reach=EVERYTHING) as conn:
         await clinic.registry.prepare(conn)
     return clinic
 

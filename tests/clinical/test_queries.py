@@ -13,6 +13,7 @@ from bonfire.clinical.errors import RegistrationError
 from bonfire.clinical.keys import join_key
 from bonfire.clinical.queries import AppQuery, KeyedQuery
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import install
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import AMARA, BEN, SOUTH, Clinic
@@ -220,7 +221,9 @@ async def test_a_query_in_sql_gives_typed_rows_by_named_arguments(tasks: Clinic)
 async def test_numbers_keep_their_spelling(tasks: Clinic) -> None:
     query = tasks.registry.find_query("tasks.find")
     assert isinstance(query, AppQuery)
-    async with tasks.database.transaction("north", isolation="repeatable_read", readonly=True) as conn:
+    async with tasks.database.transaction(
+        "north", reach=EVERYTHING, isolation="repeatable_read", readonly=True
+    ) as conn:
         rows = await query.run(conn, AMARA, NOW, query.resolve(b'{"room":"s"}', AMARA))
     assert rows == [b'{"id":"t3","taskTitle":"other","weight":3.50}']
 
@@ -232,7 +235,7 @@ async def test_only_a_personal_query_knows_who_asks(tasks: Clinic) -> None:
     assert refused.value.code is FaultCode.query_failed
     query = app("tasks.whose")
     with pytest.raises(Fault) as refused:
-        async with tasks.database.transaction("north") as conn:
+        async with tasks.database.transaction("north", reach=EVERYTHING) as conn:
             await query.run(conn, BEN, NOW, query.resolve(b"{}", AMARA))
     assert refused.value.code is FaultCode.forbidden
 
@@ -254,7 +257,7 @@ async def test_a_query_is_read_only_bounded_in_time_and_discreet(
     assert (await refusal("tasks.liar")).code is FaultCode.internal
     assert (await refusal("tasks.find", {"room": 7})).field == "room"  # type: ignore[dict-item]  # the mistake
     # The limits end with the transaction.
-    async with tasks.database.transaction("north") as conn:
+    async with tasks.database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select current_setting('transaction_read_only')") == "off"
         assert await conn.fetchval("select current_setting('statement_timeout')") != "20ms"
 
@@ -265,7 +268,7 @@ async def test_a_lost_connection_is_not_the_querys_fault(tasks: Clinic) -> None:
     lost: list[type[BaseException]] = []
 
     async def run() -> None:
-        async with tasks.database.transaction("north") as conn:
+        async with tasks.database.transaction("north", reach=EVERYTHING) as conn:
             try:
                 await slow.run(conn, AMARA, NOW, slow.resolve(b"{}", AMARA))
             except BaseException as error:
@@ -304,10 +307,10 @@ async def test_a_query_that_does_not_fit_the_database_is_refused_at_start(
     made = Registry()
     made.sql("tasks.wrong", sql, row=TaskRow, depends=[])
     with pytest.raises(RegistrationError, match=rf"tasks\.wrong: .*{message}"):
-        async with tasks.database.transaction("default") as conn:
+        async with tasks.database.transaction("default", reach=EVERYTHING) as conn:
             await made.prepare(conn)
 
 
 async def test_queries_that_fit_are_prepared(tasks: Clinic) -> None:
-    async with tasks.database.transaction("default") as conn:
+    async with tasks.database.transaction("default", reach=EVERYTHING) as conn:
         await tasks.registry.prepare(conn)

@@ -26,6 +26,7 @@ from bonfire.clinical.read_models import (
 )
 from bonfire.store.model import ReadModel
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check, select_rows_sql
 from bonfire_protocol.values import Json
 from support.clinic import AMARA, Clinic
@@ -58,7 +59,7 @@ async def rows(conn: asyncpg.Connection, model: ReadModel, *key: str) -> list[Js
 
 
 async def listed(clinic: Clinic, model: ReadModel, *key: str) -> list[Json]:
-    async with clinic.database.transaction(AMARA.tenant) as conn:
+    async with clinic.database.transaction(AMARA.tenant, reach=EVERYTHING) as conn:
         return await rows(conn, model, *key)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from bonfire.clinical.instruments import GAD_7, INSTRUMENTS, PHQ_9
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import Clinic
 
@@ -58,7 +59,7 @@ async def test_answers_are_kept_and_added_up_in_one_transaction(clinic: Clinic) 
     assert [value["extension"][0]["valueDecimal"] for value in values] == answers
     assert values[2]["display"] == "Nearly every day"
     assert response["item"][8]["linkId"] == "/44260-8"
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         both = "select count(distinct xid) from (table observation union all table questionnaireresponse) r"
         assert await conn.fetchval(both) == 1
 
@@ -87,7 +88,7 @@ async def test_another_score_goes_by_its_loinc_code_and_keeps_its_spelling(clini
     args = {"patientId": patient, "code": "72514-3", "name": "Pain", "value": Decimal("7.50")}
     outcome = await clinic.outcome("scores.record", args)
     assert b'"value":7.50' in outcome.value
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select resource #>> '{valueQuantity,value}' from observation") == "7.50"
 
 
@@ -115,5 +116,5 @@ async def test_what_does_not_add_up_is_refused(clinic: Clinic, args: dict[str, A
     with pytest.raises(Fault) as refused:
         await clinic.mutate("scores.record", {"patientId": patient, **args})
     assert (refused.value.code, refused.value.field) == (FaultCode.bad_arguments, field)
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select count(*) from questionnaireresponse") == 0

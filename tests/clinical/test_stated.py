@@ -4,6 +4,7 @@ import pytest
 
 from bonfire.clinical import MutationContext
 from bonfire.clinical.stated import changed_elements, patient_place
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import BEN, Clinic
 
@@ -100,7 +101,7 @@ async def test_the_stated_version_is_what_the_update_finds_even_when_the_functio
     @clinic.registry.mutation("notes.race", subject=subject)
     async def race(ctx: MutationContext, note_id: str) -> None:
         # Another's commit between the check and the read.
-        async with clinic.database.transaction("north") as other:
+        async with clinic.database.transaction("north", reach=EVERYTHING) as other:
             await other.execute("update documentreference set resource = resource where id = $1", note_id)
         await ctx.update(await ctx.require("DocumentReference", note_id, field="noteId"))
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import Clinic
 
@@ -24,7 +25,7 @@ async def test_each_measurement_is_an_observation(clinic: Clinic) -> None:
     assert pressure["component"][0]["valueQuantity"]["code"] == "mm[Hg]"
     assert weight["category"][0]["coding"][0]["code"] == "vital-signs"
     assert weight["effectiveDateTime"] == "2026-03-01T08:00:00.000000Z"
-    async with clinic.database.transaction("north") as conn:
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
         spelled = "select resource #>> '{valueQuantity,value}' from observation where id = $1"
         assert await conn.fetchval(spelled, recorded["ids"][1]) == "70.50"
 

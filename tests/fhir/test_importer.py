@@ -10,6 +10,7 @@ import pytest
 from bonfire.fhir.importer import ImportReport, import_folder
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 DATA = Path(os.environ.get("BONFIRE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -46,7 +47,7 @@ def basic(id_: str, reference: str) -> dict[str, Any]:
 
 
 async def subject_of(database: Database, id_: str) -> str:
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         version = await resources.read(conn, "Basic", id_)
     assert version is not None
     return str(json.loads(version.resource)["subject"]["reference"])

@@ -7,10 +7,11 @@ from bonfire.fhir.criteria import parse_query
 from bonfire.fhir.lookup import count_versions, find, read_many
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 
 async def store(database: Database, tenant: str, *given: tuple[str, str, Any]) -> None:
-    async with database.transaction(tenant) as conn:
+    async with database.transaction(tenant, reach=EVERYTHING) as conn:
         for type_, id_, identifier in given:
             await resources.create(conn, type_, json.dumps({"identifier": identifier}), id=id_)
 
@@ -32,7 +33,7 @@ async def test_records_are_found_by_every_form_of_identifier(database: Database)
     }
     sought = {query: parse_query("Patient", query) for query in expected}
     bundles = parse_query("Bundle", "identifier=s|1")
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         found = await find(conn, [*sought.values(), bundles])
     assert {query: found[criteria] for query, criteria in sought.items()} == expected
     assert found[bundles] == ["c"]
@@ -41,7 +42,7 @@ async def test_records_are_found_by_every_form_of_identifier(database: Database)
 async def test_what_was_deleted_is_not_found(database: Database) -> None:
     await store(database, "north", ("Patient", "a", [{"value": "1"}]))
     criteria = parse_query("Patient", "identifier=1")
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         await resources.delete(conn, "Patient", "a")
         assert await find(conn, [criteria]) == {criteria: []}
         assert await read_many(conn, "Patient", ["a"]) == []
@@ -50,5 +51,5 @@ async def test_what_was_deleted_is_not_found(database: Database) -> None:
 
 async def test_many_are_read_in_the_order_of_their_ids(database: Database) -> None:
     await store(database, "north", ("Patient", "b", []), ("Patient", "a", []), ("Patient", "c", []))
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         assert [version.id for version in await read_many(conn, "Patient", ["c", "a", "none"])] == ["a", "c"]

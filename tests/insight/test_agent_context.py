@@ -6,6 +6,7 @@ import pytest
 from bonfire.insight.agent_context import AgentContext, AgentContextIndex, read_agent_context
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.values import Json
 from support.records import note, of, write
 
@@ -13,7 +14,7 @@ from support.records import note, of, write
 async def rebuilt(database: Database, patient: str = "p1", tenant: str = "default") -> AgentContext | None:
     """The context after the lane has come to it."""
     done = await AgentContextIndex().prepare(database, tenant, patient)
-    async with database.transaction(tenant) as conn:
+    async with database.transaction(tenant, reach=EVERYTHING) as conn:
         await done(conn)
         return await read_agent_context(conn, patient)
 
@@ -47,13 +48,13 @@ def survey(value: int, at: str, code: str = "44261-6", **more: object) -> Json:
 
 @pytest.fixture
 async def ada(database: Database) -> Database:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write(conn, "Patient", "p1", {"name": [{"text": "Ada Lovelace"}]})
     return database
 
 
 async def test_it_holds_what_is_so_with_its_sources(ada: Database) -> None:
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         await write(conn, "Condition", "c1", problem())
         medication = {"status": "active", "subject": of("p1"), "medicationCodeableConcept": {"text": "Salbutamol"}}
         await write(conn, "MedicationRequest", "m1", medication)
@@ -96,7 +97,7 @@ async def test_what_does_not_hold_is_not_in_it(ada: Database) -> None:
         ("DocumentReference", note("p1", "Wrong.", status="entered-in-error")),
         ("DocumentReference", note("p1", "Old.", status="superseded")),
     ]
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         for number, (resource_type, resource) in enumerate(unwanted):
             await write(conn, resource_type, f"x{number}", resource)
     document = (await context(ada)).document
@@ -105,13 +106,13 @@ async def test_what_does_not_hold_is_not_in_it(ada: Database) -> None:
 
 
 async def test_a_condition_without_a_status_is_a_problem(ada: Database) -> None:
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         await write(conn, "Condition", "c1", problem(None))
     assert names((await context(ada)).document.problems) == ["c1"]
 
 
 async def test_scores_are_the_last_two_of_each_kind_the_newest_kind_first(ada: Database) -> None:
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         await write(conn, "Observation", "o1", survey(1, "2024-01-01"))
         await write(conn, "Observation", "o3", survey(3, "2024-03-01T10:00:00+02:00"))
         await write(conn, "Observation", "o2", survey(2, "2024-02"))
@@ -123,7 +124,7 @@ async def test_scores_are_the_last_two_of_each_kind_the_newest_kind_first(ada: D
 
 
 async def test_only_the_last_notes_and_encounters_are_in_it_and_the_rest_is_counted(ada: Database) -> None:
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         for day in range(1, 8):
             await write(conn, "DocumentReference", f"n{day}", note("p1", "Text.", date=f"2024-01-0{day}T00:00:00Z"))
             period = {"start": f"2024-01-0{day}"}
@@ -138,7 +139,7 @@ async def test_its_version_counts_changes_not_rebuilds(ada: Database) -> None:
     first = await context(ada)
     again = await context(ada)
     assert (first.version, again.version) == (1, 1)
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         await write(conn, "Condition", "c1", problem())
     changed = await context(ada)
     assert changed.version == 2
@@ -146,7 +147,7 @@ async def test_its_version_counts_changes_not_rebuilds(ada: Database) -> None:
 
 
 async def test_it_says_which_transactions_are_in_it(ada: Database) -> None:
-    async with ada.transaction("default") as writer:
+    async with ada.transaction("default", reach=EVERYTHING) as writer:
         xid = int(await writer.fetchval("select pg_current_xact_id()::text"))
         await write(writer, "Condition", "c1", problem())
         before = await context(ada)
@@ -157,14 +158,14 @@ async def test_it_says_which_transactions_are_in_it(ada: Database) -> None:
 
 async def test_it_goes_with_its_patient(ada: Database) -> None:
     await context(ada)
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         await resources.delete(conn, "Patient", "p1")
     assert await rebuilt(ada) is None
 
 
 async def test_tenants_are_apart(ada: Database) -> None:
     await context(ada)
-    async with ada.transaction("other") as conn:
+    async with ada.transaction("other", reach=EVERYTHING) as conn:
         assert await read_agent_context(conn, "p1") is None
         await write(conn, "Condition", "c1", problem())
     assert (await context(ada)).document.problems == []
@@ -173,7 +174,7 @@ async def test_tenants_are_apart(ada: Database) -> None:
 
 async def test_a_sweep_visits_patients_that_are_there_and_those_that_were(ada: Database) -> None:
     await context(ada)
-    async with ada.transaction("default") as conn:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
         await resources.delete(conn, "Patient", "p1")
         await write(conn, "Patient", "p2", {})
         assert sorted(await AgentContextIndex().patients(conn)) == ["p1", "p2"]

@@ -14,6 +14,7 @@ from bonfire.insight.semantic_search import SemanticSearchIndex
 from bonfire.lane import queue
 from bonfire.lane.worker import Pace, Worker
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from support import toy_embeddings
 from support.lanes import ears, touch, touched
 from support.records import note, write
@@ -67,7 +68,7 @@ async def test_without_a_provider_the_search_is_off_and_says_so(database: Databa
     assert indexes.reasons == {"semanticSearch": NO_PROVIDER}
     assert list(indexes.handlers) == ["agentContext"]
     assert indexes.semantic_search is None
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await touch(conn, ["p1"], source="DocumentReference")
         assert await conn.fetchval("select current_setting('bonfire.pending')") == "agentContext"
         row = await conn.fetchrow("select enabled, reason from bonfire.index where name = 'semanticSearch'")
@@ -80,7 +81,7 @@ async def test_with_a_provider_both_are_on_from_a_write_to_a_search(database: Da
     assert indexes.sources == {*AgentContextIndex.sources, *SemanticSearchIndex.sources}
     assert indexes.semantic_search is not None
     async with ears(database_url) as heard:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await conn.execute("select set_config('bonfire.mutation', 'm1', true)")
             await write_ada(conn)
             await touch(conn, ["p1"], source="DocumentReference", mutation="m1")
@@ -90,7 +91,7 @@ async def test_with_a_provider_both_are_on_from_a_write_to_a_search(database: Da
         ("m1", "agentContext", "fresh"),
         ("m1", "semanticSearch", "fresh"),
     ]
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         [hit] = await indexes.semantic_search.search(conn, "asthma")
         context = await read_agent_context(conn, "p1")
     assert hit.note == "n1"
@@ -99,35 +100,35 @@ async def test_with_a_provider_both_are_on_from_a_write_to_a_search(database: Da
 
 async def test_what_was_written_before_is_indexed_too_in_every_tenant(database: Database) -> None:
     for tenant in ("clinic-a", "clinic-b"):
-        async with database.transaction(tenant) as conn:
+        async with database.transaction(tenant, reach=EVERYTHING) as conn:
             await write_ada(conn)
     indexes = await switch(database)
     await work(database, indexes)
     assert indexes.semantic_search is not None
     for tenant in ("clinic-a", "clinic-b"):
-        async with database.transaction(tenant) as conn:
+        async with database.transaction(tenant, reach=EVERYTHING) as conn:
             assert await read_agent_context(conn, "p1") is not None
             assert len(await indexes.semantic_search.search(conn, "asthma")) == 1
 
 
 async def test_a_writer_that_saw_it_off_is_swept_up(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write(conn, "Patient", "p0", {})
-    async with database.transaction("default") as writer:
+    async with database.transaction("default", reach=EVERYTHING) as writer:
         await write_ada(writer)
         await touch(writer, ["p1"])
         indexes = await asyncio.wait_for(switch(database, embeddings=None), timeout=30)
     await work(database, indexes)
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await read_agent_context(conn, "p1") is not None
 
 
 async def test_a_second_start_builds_nothing_again(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write_ada(conn)
     await work(database, await switch(database))
     indexes = await switch(database)
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select count(*) from bonfire.job") == 0
         assert await read_agent_context(conn, "p1") is not None
         assert indexes.semantic_search is not None
@@ -135,17 +136,17 @@ async def test_a_second_start_builds_nothing_again(database: Database) -> None:
 
 
 async def test_a_start_that_was_cut_off_between_the_steps_is_done_again(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write_ada(conn)
     async with database.owner() as conn:
         await conn.execute("insert into bonfire.index (name, enabled) values ('agentContext', true)")
     await work(database, await switch(database))
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await read_agent_context(conn, "p1") is not None
 
 
 async def test_nodes_that_start_at_once_queue_one_sweep(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write_ada(conn)
     await asyncio.gather(*(switch(database, embeddings=None) for _ in range(3)))
     async with database.owner() as conn:
@@ -153,20 +154,20 @@ async def test_nodes_that_start_at_once_queue_one_sweep(database: Database) -> N
 
 
 async def test_another_provider_means_another_index(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write_ada(conn)
     await work(database, await switch(database))
     indexes = await switch(database, embeddings="support.toy_embeddings:embed_short", dimensions=8)
     assert indexes.semantic_search is not None
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await indexes.semantic_search.search(conn, "asthma") == []
     await work(database, indexes)
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert len(await indexes.semantic_search.search(conn, "asthma")) == 1
 
 
 async def test_an_index_that_is_switched_off_forgets_and_tells(database: Database, database_url: str) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await write_ada(conn)
     await work(database, await switch(database))
     await touched(database, ["p1"], source="DocumentReference", mutation="m1")
@@ -194,7 +195,7 @@ async def test_a_job_under_way_when_its_index_goes_writes_nothing(database: Data
         job = await queue.claim(conn, ["agentContext"], now=now, lease=uuid4(), until=now)
     assert job is not None
     await switch(database, agent_context=False, embeddings=None)
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         with pytest.raises(queue.LeaseLost):
             await queue.finish(conn, job)
 

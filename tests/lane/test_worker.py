@@ -19,6 +19,7 @@ from bonfire.lane.worker import Pace, Worker
 from bonfire.store.embedded import EmbeddedPostgres
 from bonfire.store.migrate import migrate
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.lanes import ears, touch, touched
 
@@ -169,7 +170,7 @@ async def test_several_workers_lose_nothing_and_never_two_are_at_one_patient(ind
     class Copier(Recorder):
         async def prepare(self, database: Database, tenant: str, patient: str) -> Write:
             await super().prepare(database, tenant, patient)
-            async with database.transaction(tenant) as conn:
+            async with database.transaction(tenant, reach=EVERYTHING) as conn:
                 version = await conn.fetchval("select version from truth where patient = $1", patient)
 
             async def write(conn: asyncpg.Connection) -> None:
@@ -194,7 +195,7 @@ async def test_several_workers_lose_nothing_and_never_two_are_at_one_patient(ind
         random = Random(seed)
         for _ in range(15):
             some = sorted(random.sample(patients, 3))
-            async with indexed.transaction("default") as conn:
+            async with indexed.transaction("default", reach=EVERYTHING) as conn:
                 for patient in some:
                     await conn.execute("update truth set version = version + 1 where patient = $1", patient)
                 await touch(conn, some)

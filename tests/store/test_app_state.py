@@ -7,12 +7,13 @@ import pytest
 
 from bonfire.store import app_state, resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.waiting import somebody_waits
 
 
 async def test_a_document_comes_back(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await app_state.get(conn, "drafts", "d") is None
         put = await app_state.put(conn, "drafts", "d", b'{"text": "hello", "n": 1.50}', owner="ada", patient="p")
         assert await app_state.get(conn, "drafts", "d") == put
@@ -22,9 +23,9 @@ async def test_a_document_comes_back(database: Database) -> None:
 
 
 async def test_a_save_is_a_version_and_keeps_owner_and_patient(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         first = await app_state.put(conn, "drafts", "d", "1", owner="ada", patient="p")
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         second = await app_state.put(conn, "drafts", "d", "2")
         third = await app_state.put(conn, "drafts", "d", "3", owner="bob")
     assert [d.version for d in (first, second, third)] == [1, 2, 3]
@@ -33,7 +34,7 @@ async def test_a_save_is_a_version_and_keeps_owner_and_patient(database: Databas
 
 
 async def test_versions_are_checked(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         first = await app_state.put(conn, "drafts", "d", "1", if_version=0)
         second = await app_state.put(conn, "drafts", "d", "2", if_version=first.version)
         for refused, code in (
@@ -50,7 +51,7 @@ async def test_versions_are_checked(database: Database) -> None:
 
 
 async def test_remove_returns_what_was_there(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         document = await app_state.put(conn, "drafts", "d", '{"text": "hello"}')
         assert await app_state.remove(conn, "drafts", "d", if_version=document.version) == document
         assert await app_state.get(conn, "drafts", "d") is None
@@ -58,11 +59,11 @@ async def test_remove_returns_what_was_there(database: Database) -> None:
 
 
 async def test_a_draft_becomes_a_note_in_one_transaction(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await app_state.put(conn, "drafts", "d", '{"text": "hello"}')
 
     async def promote(fail: bool) -> None:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             draft = await app_state.remove(conn, "drafts", "d")
             assert draft is not None
             await resources.create(conn, "DocumentReference", bytes(draft.data).decode(), id="n")
@@ -71,21 +72,21 @@ async def test_a_draft_becomes_a_note_in_one_transaction(database: Database) -> 
 
     with pytest.raises(RuntimeError):
         await promote(fail=True)
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await app_state.get(conn, "drafts", "d") is not None
         assert await resources.read(conn, "DocumentReference", "n") is None
     await promote(fail=False)
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await app_state.get(conn, "drafts", "d") is None
         assert await resources.read(conn, "DocumentReference", "n") is not None
 
 
 async def test_list_is_the_last_saved_first(database: Database) -> None:
     for id, owner, patient in (("a", "ada", "p"), ("b", "bob", "p"), ("c", "ada", "q"), ("a", None, None)):
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await app_state.put(conn, "drafts", id, "1", owner=owner, patient=patient)
             await app_state.put(conn, "panels", "x", "1", owner="ada", patient="p")
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
 
         async def ids(owner: str | None = None, patient: str | None = None, limit: int = 10) -> list[str]:
             found = await app_state.list_(conn, "drafts", owner=owner, patient=patient, limit=limit)
@@ -99,14 +100,14 @@ async def test_list_is_the_last_saved_first(database: Database) -> None:
 
 
 async def test_tenants_never_meet(database: Database) -> None:
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         north = await app_state.put(conn, "drafts", "d", '"north"')
-    async with database.transaction("south") as conn:
+    async with database.transaction("south", reach=EVERYTHING) as conn:
         assert await app_state.get(conn, "drafts", "d") is None
         assert await app_state.list_(conn, "drafts") == []
         assert await app_state.remove(conn, "drafts", "d") is None
         assert (await app_state.put(conn, "drafts", "d", '"south"')).version == 1
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         assert await app_state.get(conn, "drafts", "d") == north
 
 
@@ -124,20 +125,20 @@ async def test_what_is_no_document_is_refused(
     database: Database, collection: str, id: str, data: str, field: str
 ) -> None:
     with pytest.raises(Fault) as fault:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await app_state.put(conn, collection, id, data)
     assert (fault.value.code, fault.value.field) == (FaultCode.bad_arguments, field)
 
 
 async def test_of_two_saves_at_once_both_count(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await app_state.put(conn, "drafts", "d", "0")
 
     async def save(text: str) -> app_state.Document:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             return await app_state.put(conn, "drafts", "d", text)
 
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await app_state.put(conn, "drafts", "d", "1")
         waiting = asyncio.create_task(save("2"))
         await somebody_waits(database)
@@ -149,7 +150,7 @@ async def test_a_draft_saved_at_every_keystroke_stays_one_small_row(database: Da
     async with database.owner() as conn:
         await conn.execute("select pg_stat_reset()")
     for n in range(500):
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await app_state.put(conn, "drafts", "d", json.dumps({"text": text[: n + 1]}), owner="ada", patient="p")
             if n % 50 == 49:
                 await conn.execute("select pg_stat_force_next_flush()")

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 
 class Reader(Struct):
@@ -19,7 +20,7 @@ class Reader(Struct):
 
     async def read(self) -> list[tuple[str, str]]:
         """The (id, status) of what is new."""
-        async with self.database.transaction(self.tenant) as conn:
+        async with self.database.transaction(self.tenant, reach=EVERYTHING) as conn:
             rows = await conn.fetch(
                 "select id, status::text, txid, xid::text from bonfire.changes('Patient', $1::text::xid8, $2, $3)",
                 self.xid,
@@ -33,9 +34,9 @@ class Reader(Struct):
 
 async def test_a_lower_number_that_commits_later_is_not_lost(database: Database) -> None:
     reader = Reader(database)
-    async with database.transaction("default") as slow:
+    async with database.transaction("default", reach=EVERYTHING) as slow:
         low = await resources.create(slow, "Patient", "{}", id="slow")
-        async with database.transaction("default") as quick:
+        async with database.transaction("default", reach=EVERYTHING) as quick:
             high = await resources.create(quick, "Patient", "{}", id="quick")
         assert low.version < high.version
 
@@ -47,9 +48,9 @@ async def test_a_lower_number_that_commits_later_is_not_lost(database: Database)
 
 async def test_a_transaction_that_began_first_and_wrote_last_is_not_lost(database: Database) -> None:
     reader = Reader(database)
-    async with database.transaction("default") as slow:
+    async with database.transaction("default", reach=EVERYTHING) as slow:
         await slow.fetchval("select pg_current_xact_id()")
-        async with database.transaction("default") as quick:
+        async with database.transaction("default", reach=EVERYTHING) as quick:
             first = await resources.create(quick, "Patient", "{}", id="quick")
         assert await reader.read() == []
         second = await resources.create(slow, "Patient", "{}", id="slow")
@@ -61,12 +62,12 @@ async def test_a_transaction_that_began_first_and_wrote_last_is_not_lost(databas
 async def test_every_version_comes_once_also_when_it_moves_to_the_history(database: Database) -> None:
     reader = Reader(database, limit=2)
     seen = []
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await resources.create(conn, "Patient", "{}", id="p")
         await resources.create(conn, "Patient", "{}", id="q")
         await resources.update(conn, "Patient", "p", "{}")
     seen += await reader.read()
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await resources.update(conn, "Patient", "q", "{}")
         await resources.delete(conn, "Patient", "p")
     while new := await reader.read():
@@ -103,9 +104,9 @@ async def test_rows_that_share_a_number_come_together(database: Database) -> Non
 
 
 async def test_a_tenant_reads_its_own(database: Database) -> None:
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         await resources.create(conn, "Patient", "{}", id="n")
-    async with database.transaction("south") as conn:
+    async with database.transaction("south", reach=EVERYTHING) as conn:
         await resources.create(conn, "Patient", "{}", id="s")
     assert await Reader(database, "north").read() == [("n", "created")]
     assert await Reader(database, "south").read() == [("s", "created")]
@@ -114,7 +115,7 @@ async def test_a_tenant_reads_its_own(database: Database) -> None:
 async def test_what_is_no_type_is_refused(database: Database) -> None:
     for name in ("nothing", 'patient"; drop table patient', "patient_history", "pg_class"):
         with pytest.raises(asyncpg.InvalidParameterValueError):
-            async with database.transaction("default") as conn:
+            async with database.transaction("default", reach=EVERYTHING) as conn:
                 await conn.fetch("select * from bonfire.changes($1)", name)
 
 

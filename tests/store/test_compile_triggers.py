@@ -10,6 +10,7 @@ import pytest
 
 from bonfire.store.model import ReadModel, Source
 from bonfire.store.pool import Database, Isolation
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check, install, select_rows_sql
 from bonfire_protocol.values import Json
 from support.psql import psql
@@ -29,7 +30,7 @@ async def conn(database: Database) -> AsyncIterator[asyncpg.Connection]:
 
 async def snapshot(database: Database, key: str, *, tenant: str = "t") -> list[str]:
     """The things of a patient, as a live query reads them."""
-    async with database.transaction(tenant) as conn:
+    async with database.transaction(tenant, reach=EVERYTHING) as conn:
         return [row["row"] for row in await conn.fetch(select_rows_sql(THINGS), key, 100)]
 
 
@@ -404,9 +405,9 @@ async def test_odd_values_are_kept_out_or_cut(database: Database, conn: asyncpg.
 
 async def test_no_other_tenant_and_no_writer_reaches_a_table(database: Database, conn: asyncpg.Connection) -> None:
     await put(conn, "x", thing("p", title="A"))
-    async with database.transaction("t") as app:
+    async with database.transaction("t", reach=EVERYTHING) as app:
         assert await app.fetchval("select count(*) from read.names") == 1
-    async with database.transaction("u") as app:
+    async with database.transaction("u", reach=EVERYTHING) as app:
         assert await app.fetchval("select count(*) from read.names") == 0
     for statement in (
         "delete from read.names",
@@ -414,12 +415,12 @@ async def test_no_other_tenant_and_no_writer_reaches_a_table(database: Database,
         "select from bonfire.read_group",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            async with database.transaction("t") as app:
+            async with database.transaction("t", reach=EVERYTHING) as app:
                 await app.execute(statement)
 
 
 async def test_the_app_writes_under_row_level_security(database: Database, conn: asyncpg.Connection) -> None:
-    async with database.transaction("t") as app:
+    async with database.transaction("t", reach=EVERYTHING) as app:
         await put(app, "x", thing("p", title="A", kind="k"))
         await put(app, "x", thing("q", title="B", kind="k"))
     assert [sorted(views(message)) for message in await told(conn)] == [
@@ -435,7 +436,7 @@ async def test_two_writers_of_one_record(database: Database, conn: asyncpg.Conne
     async def write(n: int) -> None:
         while True:
             try:
-                async with database.transaction("t", isolation=isolation) as app:
+                async with database.transaction("t", reach=EVERYTHING, isolation=isolation) as app:
                     await put(app, "x", thing(f"p{n % 3}", title=f"{n}", kind="k"))
                     if n % 4 == 0:
                         await drop(app, "x")

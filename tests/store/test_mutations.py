@@ -9,13 +9,14 @@ import pytest
 from bonfire.store import mutations, resources
 from bonfire.store.mutations import Finished, Stored
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.waiting import somebody_waits
 
 
 async def do(database: Database, id: str = "m", digest: bytes = b"1") -> bytes:
     """One mutation, as the server does it: write a patient, answer with its id."""
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         stored = await mutations.begin(conn, id, digest)
         if stored is not None:
             return stored.answer
@@ -25,7 +26,7 @@ async def do(database: Database, id: str = "m", digest: bytes = b"1") -> bytes:
 
 
 async def patients(database: Database) -> int:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         count: int = await conn.fetchval("select count(*) from patient")
         return count
 
@@ -37,31 +38,31 @@ async def test_sent_again_it_is_not_done_again(database: Database) -> None:
 
 
 async def test_what_it_touched_is_kept_with_the_answer(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await mutations.begin(conn, "m", b"1") is None
         await conn.execute("select set_config('bonfire.touched', 'timeline,notesByPatient,timeline', true)")
         await conn.execute("select set_config('bonfire.pending', 'semanticSearch', true)")
         finished = await mutations.finish(conn, "m", b"1", b'{"id": 1}')
         xid = await conn.fetchval("select pg_current_xact_id()::text::bigint")
     assert finished == Finished(xid, ("notesByPatient", "timeline"), ("semanticSearch",))
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await mutations.begin(conn, "m", b"1") == Stored(b'{"id": 1}', finished)
 
 
 async def test_nothing_touched_is_empty(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await conn.execute("select set_config('bonfire.touched', 'timeline', true)")
         await mutations.begin(conn, "m", b"1")
         finished = await mutations.finish(conn, "m", b"1", b"")
         assert await conn.fetchval("select current_setting('bonfire.mutation')") == "m"
     assert (finished.views, finished.pending) == ((), ())
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert not await conn.fetchval("select current_setting('bonfire.mutation', true)")
 
 
 async def test_what_rolled_back_was_not_done(database: Database) -> None:
     async def fail() -> None:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await mutations.begin(conn, "m", b"1")
             await resources.create(conn, "Patient", "{}")
             await mutations.finish(conn, "m", b"1", b"lost")
@@ -83,12 +84,12 @@ async def test_an_id_used_for_something_else_is_refused(database: Database) -> N
 
 async def test_the_same_id_in_another_tenant_is_another_mutation(database: Database) -> None:
     await do(database)
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         assert await mutations.begin(conn, "m", b"2") is None
 
 
 async def test_of_two_at_once_the_second_waits_and_gets_the_first_answer(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await mutations.begin(conn, "m", b"1") is None
         second = asyncio.create_task(do(database))
         await somebody_waits(database)
@@ -100,7 +101,7 @@ async def test_of_two_at_once_the_second_waits_and_gets_the_first_answer(databas
 
 async def test_of_two_at_once_the_second_does_it_when_the_first_fails(database: Database) -> None:
     async def fail(second: list[asyncio.Task[bytes]]) -> None:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await mutations.begin(conn, "m", b"1")
             second.append(asyncio.create_task(do(database)))
             await somebody_waits(database)
@@ -121,7 +122,7 @@ async def test_many_at_once(database: Database) -> None:
 
 async def test_a_snapshot_older_than_the_first_answer_is_told_to_run_again(database: Database) -> None:
     async def late() -> None:
-        async with database.transaction("default", isolation="repeatable_read") as conn:
+        async with database.transaction("default", reach=EVERYTHING, isolation="repeatable_read") as conn:
             await conn.fetchval("select 1")
             await do(database)
             assert await mutations.begin(conn, "m", b"1") is None
@@ -146,5 +147,5 @@ async def test_old_answers_are_pruned(database: Database) -> None:
 async def test_the_app_role_neither_changes_nor_forgets_answers(database: Database) -> None:
     for statement in ("delete from bonfire.mutation", "update bonfire.mutation set answer = ''"):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            async with database.transaction("default") as conn:
+            async with database.transaction("default", reach=EVERYTHING) as conn:
                 await conn.execute(statement)

@@ -13,6 +13,7 @@ from msgspec import Raw
 from bonfire.engine.ordering import Ordering
 from bonfire.store.model import ModelError, Order, ReadModel, Source, asc, desc
 from bonfire.store.pool import Database, Isolation
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check, install, select_rows_sql
 from support.shelf import CARDS, LATEST, NAMES, SHELF, THINGS, drop, put, thing
 from support.told import listen, told
@@ -138,7 +139,7 @@ async def test_a_rebuild_under_writers_loses_nothing(database: Database) -> None
         while not stop.is_set():
             isolation = dice.choice(ISOLATIONS)
             try:
-                async with database.transaction("t", isolation=isolation) as app:
+                async with database.transaction("t", reach=EVERYTHING, isolation=isolation) as app:
                     for _ in range(dice.randint(1, 4)):
                         id, patient = f"x{dice.randint(0, 40)}", f"p{dice.randint(0, 3)}"
                         table = dice.choice(["basic", "flag", "goal"])
@@ -176,7 +177,7 @@ async def test_a_rebuild_under_writers_loses_nothing(database: Database) -> None
 
 
 async def test_a_writer_that_holds_one_source_and_wants_another_goes_first(database: Database) -> None:
-    async with database.owner() as conn, database.transaction("t") as app:
+    async with database.owner() as conn, database.transaction("t", reach=EVERYTHING) as app:
         await install(conn, SHELF)
         # Locks are taken by name: the rebuild gets Basic, and waits for Flag, which this transaction writes.
         await put(app, "x", thing("p", title="A"), table="flag")
@@ -190,7 +191,7 @@ async def test_a_writer_that_holds_one_source_and_wants_another_goes_first(datab
 
 
 async def test_readers_of_the_old_table_hold_nothing_up_for_good(database: Database) -> None:
-    async with database.owner() as conn, database.transaction("t") as reader:
+    async with database.owner() as conn, database.transaction("t", reach=EVERYTHING) as reader:
         await install(conn, SHELF)
         await reader.fetch("select * from read.names")
         rebuilding = asyncio.create_task(install(conn, SHELF, rebuild=["names"]))
@@ -214,7 +215,7 @@ async def test_a_snapshot_older_than_a_build_fails_to_serialize(
     await put(conn, "x", thing("p", title="A", kind="k"))
 
     async def write_later() -> None:
-        async with database.transaction("t", isolation=isolation) as app:
+        async with database.transaction("t", reach=EVERYTHING, isolation=isolation) as app:
             await app.fetch("select from goal")
             # Built as before, and yet its rows are new ones, which the snapshot does not see.
             assert await install(conn, SHELF, rebuild=[model.name for model in SHELF])
@@ -278,7 +279,7 @@ async def test_rows_come_in_the_order_that_the_engine_keeps(
         }
         await put(conn, f"{dice.choice('xyXY')}{n}", row)
     await install(conn, [model])
-    async with database.transaction("t") as app:
+    async with database.transaction("t", reach=EVERYTHING) as app:
         rows = [row["row"].encode() for row in await app.fetch(select_rows_sql(model), "p", 1000)]
         assert await app.fetch(select_rows_sql(model), "nobody", 1000) == []
         assert [row["row"].encode() for row in await app.fetch(select_rows_sql(model), "p", 7)] == rows[:7]
@@ -300,10 +301,10 @@ async def test_a_key_of_two_columns(database: Database, conn: asyncpg.Connection
     """
     for id, owner, patient in [("1", "a", "p"), ("2", "a", "q"), ("3", "b", "p"), ("4", None, "p")]:
         await conn.execute(add, id, owner, patient)
-    async with database.transaction("t") as app:
+    async with database.transaction("t", reach=EVERYTHING) as app:
         found = [json.loads(row["row"])["id"] for row in await app.fetch(select_rows_sql(CARDS), "a\x1fp", 10)]
         assert found == ["1"]
-    async with database.transaction("t") as app:
+    async with database.transaction("t", reach=EVERYTHING) as app:
         assert await app.fetch(select_rows_sql(NAMES), "", 10) == []
 
 

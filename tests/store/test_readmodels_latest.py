@@ -12,6 +12,7 @@ import pytest
 
 from bonfire.store.model import Source
 from bonfire.store.pool import Database, Isolation
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check, install
 from bonfire_protocol.values import Json
 from support.schedule import Step, run_schedule
@@ -219,7 +220,7 @@ async def test_many_writers_of_few_groups(database: Database, conn: asyncpg.Conn
         for _ in range(8):
             while True:
                 try:
-                    async with database.transaction("t", isolation=isolation) as app:
+                    async with database.transaction("t", reach=EVERYTHING, isolation=isolation) as app:
                         await _one_of_many(app, dice)
                     break
                 except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError):

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from support.psql import PsqlError, psql
 
 
@@ -269,17 +270,17 @@ async def test_the_app_role_writes_no_history(database: Database) -> None:
         "alter table patient disable row level security",
     ):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            async with database.transaction("default") as conn:
+            async with database.transaction("default", reach=EVERYTHING) as conn:
                 await conn.execute(statement)
 
 
 async def test_the_app_role_can_not_write_for_another_tenant(database: Database) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
-        async with database.transaction("north") as conn:
+        async with database.transaction("north", reach=EVERYTHING) as conn:
             await conn.execute("insert into patient (id, tenant, resource) values ('p', 'south', '{}')")
-    async with database.transaction("south") as conn:
+    async with database.transaction("south", reach=EVERYTHING) as conn:
         await conn.execute("insert into patient (id, resource) values ('p', '{}')")
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.execute("update patient set resource = '{}'") == "UPDATE 0"
         assert await conn.execute("delete from patient") == "DELETE 0"
         assert await conn.fetchval("select count(*) from patient") == 0
@@ -306,7 +307,7 @@ async def test_a_delete_and_an_update_of_one_record_at_once(database: Database) 
 
     async def write(statement: str) -> None:
         for n in range(1, 41):
-            async with database.transaction("default") as conn:
+            async with database.transaction("default", reach=EVERYTHING) as conn:
                 await conn.execute(statement, f"p{n}")
 
     await asyncio.gather(

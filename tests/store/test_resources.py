@@ -9,6 +9,7 @@ import pytest
 
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.waiting import somebody_waits
 
@@ -21,7 +22,7 @@ async def test_a_resource_comes_back_as_it_was_put_in(database: Database) -> Non
         "meta": {"versionId": "77", "lastUpdated": "2001-01-01T00:00:00Z", "profile": ["http://example.org/p"]},
         "valueQuantity": {"value": 235.40, "unit": "ü\\n\\u0001"}, "component": [{"valueQuantity": {"value": 0.000}},
         {"valueQuantity": {"value": 12345678901234567890.1234567890}}], "extension": []}"""
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         created = await resources.create(conn, "Observation", given, id="o1")
         read = await resources.read(conn, "Observation", "o1")
 
@@ -40,7 +41,7 @@ async def test_a_resource_comes_back_as_it_was_put_in(database: Database) -> Non
 
 
 async def test_what_the_columns_hold_is_not_stored_twice(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await resources.create(
             conn,
             "Patient",
@@ -55,7 +56,7 @@ async def test_what_the_columns_hold_is_not_stored_twice(database: Database) -> 
 
 
 async def test_an_id_is_made_when_none_is_given(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         first = await resources.create(conn, "Patient", ADA)
         second = await resources.create(conn, "Patient", ADA)
     assert len({first.id, second.id}) == 2
@@ -63,7 +64,7 @@ async def test_an_id_is_made_when_none_is_given(database: Database) -> None:
 
 
 async def test_a_taken_id_is_refused_and_the_transaction_goes_on(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         first = await resources.create(conn, "Patient", ADA, id="p")
         with pytest.raises(Fault) as refused:
             await resources.create(conn, "Patient", ADA_MARRIED, id="p")
@@ -72,7 +73,7 @@ async def test_a_taken_id_is_refused_and_the_transaction_goes_on(database: Datab
 
 
 async def test_every_version_is_kept(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         v1 = await resources.create(conn, "Patient", ADA, id="p")
         v2 = await resources.update(conn, "Patient", "p", ADA_MARRIED)
         v3 = await resources.delete(conn, "Patient", "p")
@@ -91,7 +92,7 @@ async def test_every_version_is_kept(database: Database) -> None:
 
 
 async def test_history_goes_in_pages(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         versions = [await resources.create(conn, "Patient", ADA, id="p")]
         for _ in range(6):
             versions.insert(0, await resources.update(conn, "Patient", "p", ADA))
@@ -104,7 +105,7 @@ async def test_history_goes_in_pages(database: Database) -> None:
 
 
 async def test_a_deleted_record_is_gone_for_readers(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await resources.create(conn, "Patient", ADA, id="p")
         tombstone = await resources.delete(conn, "Patient", "p")
         assert tombstone is not None
@@ -116,7 +117,7 @@ async def test_a_deleted_record_is_gone_for_readers(database: Database) -> None:
 
 
 async def test_a_version_that_is_not_current_is_refused(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         v1 = await resources.create(conn, "Patient", ADA, id="p")
         v2 = await resources.update(conn, "Patient", "p", ADA_MARRIED, if_match=v1.version)
         for refused in (
@@ -136,7 +137,7 @@ async def test_a_version_that_is_not_current_is_refused(database: Database) -> N
 
 
 async def test_what_is_not_there_is_refused(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         v1 = await resources.create(conn, "Patient", ADA, id="p")
         await resources.delete(conn, "Patient", "p")
         for refused, code in (
@@ -166,7 +167,7 @@ async def test_what_is_not_there_is_refused(database: Database) -> None:
 )
 async def test_what_is_no_resource_is_refused_and_not_quoted(database: Database, resource: str) -> None:
     with pytest.raises(Fault) as fault:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await resources.create(conn, "Patient", resource, id="p")
     assert fault.value.code is FaultCode.bad_arguments
     assert fault.value.field == "resource"
@@ -174,7 +175,7 @@ async def test_what_is_no_resource_is_refused_and_not_quoted(database: Database,
 
 
 async def test_an_unknown_type_is_refused(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         with pytest.raises(Fault) as fault:
             await resources.read(conn, "patient; drop table patient", "p")
     assert fault.value.code is FaultCode.unsupported
@@ -196,7 +197,7 @@ async def test_as_of_reads_what_was_current_then(database: Database) -> None:
             "insert into patient (id, ts, resource) values ('p', $1, '{\"gender\": \"female\"}')", at + 3 * hour
         )
 
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
 
         async def gender(when: datetime) -> str | None:
             version = await resources.as_of(conn, "Patient", "p", when)
@@ -209,24 +210,24 @@ async def test_as_of_reads_what_was_current_then(database: Database) -> None:
 
 async def test_many_at_once(database: Database) -> None:
     rows = [(f"p{n:04}", f'{{"resourceType": "Patient", "multipleBirthInteger": {n}}}') for n in range(2000)]
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         created = await resources.create_many(conn, "Patient", rows)
         assert [version.id for version in created] == [id for id, _ in rows]
         assert json.loads(created[1234].resource)["multipleBirthInteger"] == 1234
         assert await resources.read(conn, "Patient", "p0042") == created[42]
         assert await resources.create_many(conn, "Patient", []) == []
     with pytest.raises(Fault) as fault:
-        async with database.transaction("default") as conn:
+        async with database.transaction("default", reach=EVERYTHING) as conn:
             await resources.create_many(conn, "Patient", [("new", ADA), ("p0001", ADA)])
     assert fault.value.code is FaultCode.duplicate_id
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         assert await resources.read(conn, "Patient", "new") is None
 
 
 async def test_two_tenants_may_have_the_same_id_and_never_meet(database: Database) -> None:
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         north = await resources.create(conn, "Patient", ADA, id="p")
-    async with database.transaction("south") as conn:
+    async with database.transaction("south", reach=EVERYTHING) as conn:
         assert await resources.read(conn, "Patient", "p") is None
         assert await resources.vread(conn, "Patient", "p", north.version) is None
         with pytest.raises(Fault):
@@ -235,18 +236,18 @@ async def test_two_tenants_may_have_the_same_id_and_never_meet(database: Databas
         south = await resources.create(conn, "Patient", ADA_MARRIED, id="p")
         assert await resources.history(conn, "Patient", "p") == [south]
         assert await resources.delete(conn, "Patient", "p") is not None
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         assert await resources.read(conn, "Patient", "p") == north
         assert await resources.history(conn, "Patient", "p") == [north]
 
 
 async def test_of_two_writers_with_the_same_version_one_wins(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         v1 = await resources.create(conn, "Patient", ADA, id="p")
 
     async def write(name: str) -> int | FaultCode:
         try:
-            async with database.transaction("default") as conn:
+            async with database.transaction("default", reach=EVERYTHING) as conn:
                 resource = f'{{"name": [{{"family": "{name}"}}]}}'
                 return (await resources.update(conn, "Patient", "p", resource, if_match=v1.version)).version
         except Fault as fault:
@@ -257,16 +258,16 @@ async def test_of_two_writers_with_the_same_version_one_wins(database: Database)
 
 
 async def test_versions_go_up_however_many_write_at_once(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await resources.create(conn, "Patient", ADA, id="p")
 
     async def write() -> None:
         for _ in range(20):
-            async with database.transaction("default") as conn:
+            async with database.transaction("default", reach=EVERYTHING) as conn:
                 await resources.update(conn, "Patient", "p", ADA)
 
     await asyncio.gather(*(write() for _ in range(6)))
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         versions = await resources.history(conn, "Patient", "p", limit=1000)
     assert len(versions) == 121
     numbers = [version.version for version in versions]
@@ -276,18 +277,18 @@ async def test_versions_go_up_however_many_write_at_once(database: Database) -> 
 
 
 async def test_a_create_that_waited_for_a_delete_is_done_again_and_recreates(database: Database) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         await resources.create(conn, "Patient", ADA, id="p")
 
     async def create() -> resources.Version:
         while True:
             try:
-                async with database.transaction("default") as conn:
+                async with database.transaction("default", reach=EVERYTHING) as conn:
                     return await resources.create(conn, "Patient", ADA_MARRIED, id="p")
             except asyncpg.SerializationError:
                 continue
 
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         tombstone = await resources.delete(conn, "Patient", "p")
         creating = asyncio.create_task(create())
         await somebody_waits(database)

@@ -6,6 +6,7 @@ import pytest
 
 from bonfire.store import statements
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.statements import fill, read_statements
 
 
@@ -30,7 +31,7 @@ def test_a_name_twice_or_nothing_under_it_is_refused(
 
 @pytest.mark.parametrize("file", ["resources", "app_state", "mutations"])
 async def test_every_statement_can_be_prepared(database: Database, file: str) -> None:
-    async with database.transaction("default") as conn:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
         for text in read_statements(file).values():
             await conn.prepare(text.replace("<current>", '"group"').replace("<history>", "group_history"))
 

@@ -12,6 +12,7 @@ from bonfire.clinical.execute import Outcome, Retrying, mutate, query_once
 from bonfire.clinical.registry import Registry
 from bonfire.lane.retry import RetryPolicy
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 AMARA = Principal(tenant="north", user="amara", name="Dr. Amara Okafor")
 BEN = Principal(tenant="north", user="ben", name="Ben Whitfield, NP")
@@ -74,7 +75,7 @@ class Clinic:
 
     async def resource(self, resource_type: str, id: str, *, by: Principal = AMARA) -> dict[str, Any]:
         """A resource as FHIR has it."""
-        async with self.database.transaction(by.tenant) as conn:
+        async with self.database.transaction(by.tenant, reach=EVERYTHING) as conn:
             text = await conn.fetchval(
                 f"select bonfire.fhir(resource_type, id, txid, ts, resource)::text from {resource_type.lower()} "
                 "where id = $1",

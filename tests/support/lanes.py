@@ -9,6 +9,7 @@ from uuid import uuid4
 import asyncpg
 
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 
 async def touch(
@@ -33,7 +34,7 @@ async def touched(
     tenant: str = "default",
 ) -> None:
     """A committed touch."""
-    async with database.transaction(tenant) as conn:
+    async with database.transaction(tenant, reach=EVERYTHING) as conn:
         await touch(conn, patients, source=source, mutation=mutation, tenant=tenant)
 
 

@@ -17,6 +17,7 @@ from bonfire.engine.reads import Read, Wanted
 from bonfire.store import readmodels, resources
 from bonfire.store.model import asc
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.sync.reader import Reader, Seen, plan
 from bonfire_protocol.faults import Fault, FaultCode
 
@@ -126,7 +127,7 @@ async def test_a_table_that_is_made_anew_or_emptied_meanwhile_is_not_read_as_an_
     )
     async with database.owner() as conn:
         await readmodels.install(conn, [notes_by_patient])
-    async with database.transaction(ADA.tenant) as conn:
+    async with database.transaction(ADA.tenant, reach=EVERYTHING) as conn:
         await resources.create(conn, "DocumentReference", NOTE, id="n1")
 
     async def happens() -> None:

@@ -27,6 +27,7 @@ from bonfire.lane.queue import progress
 from bonfire.lane.retry import RetryPolicy, full_jitter
 from bonfire.store import mutations
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.telemetry.tracing import MutationTrace
 from bonfire_protocol.faults import Fault, FaultCode
 
@@ -138,7 +139,9 @@ async def query_once(
 ) -> bytes:
     """The JSON of a query's result, read once: a list, or the one value. Faults as the query's own."""
     query = registry.find_query(name)
-    async with database.transaction(principal.tenant, isolation="repeatable_read", readonly=True) as conn:
+    async with database.transaction(
+        principal.tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True
+    ) as conn:
         if isinstance(query, KeyedQuery):
             return _json_list(await query.run(conn, principal, now, query.resolve(args, principal)))
         call = query.resolve(args, principal)
@@ -157,7 +160,7 @@ async def _attempt(
     committing: _Committing,
     trace: MutationTrace | None,
 ) -> Outcome:
-    async with database.transaction(call.principal.tenant) as conn:
+    async with database.transaction(call.principal.tenant, reach=EVERYTHING) as conn:
         stored = await mutations.begin(conn, call.id, call.digest)
         if stored is not None:
             return await _replayed(conn, call.id, stored, indexes)

@@ -10,6 +10,7 @@ import asyncpg
 
 from bonfire.lane.retry import full_jitter
 from bonfire.store.pool import Database, Isolation
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 
 Result = TypeVar("Result")
@@ -45,7 +46,9 @@ class Transactions:
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                async with self.database.transaction(tenant, isolation=isolation, readonly=readonly) as conn:
+                async with self.database.transaction(
+                    tenant, reach=EVERYTHING, isolation=isolation, readonly=readonly
+                ) as conn:
                     return await work(conn)
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, Overtaken):
                 if attempt < ATTEMPTS:

@@ -11,6 +11,7 @@ from bonfire.clinical.fhir_json import parse
 from bonfire.insight.agent_document import AgentDocument, ChartRow, build_document
 from bonfire.lane.handler import Write
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 
 LISTED = 100
 RECENT = 5
@@ -76,7 +77,7 @@ class AgentContextIndex:
 
     async def prepare(self, database: Database, tenant: str, patient: str) -> Write:
         # One snapshot for both: what is said to be in the document must be what was read.
-        async with database.transaction(tenant, isolation="repeatable_read", readonly=True) as conn:
+        async with database.transaction(tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True) as conn:
             rows = [_chart_row(row) for row in await conn.fetch(_CHART, patient, LISTED, RECENT)]
             complete_to = await conn.fetchval("select pg_snapshot_xmin(pg_current_snapshot())::text")
         document = build_document(rows)

@@ -18,6 +18,7 @@ from bonfire.insight.fhir_read import document_title, plain_text
 from bonfire.lane.handler import Write
 from bonfire.store.identifiers import quote_identifier
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.statements import fill, read_statements
 
 _FOLDER = Path(__file__).with_name("sql")
@@ -101,7 +102,7 @@ class SemanticSearchIndex:
         return [row["id"] for row in rows]
 
     async def prepare(self, database: Database, tenant: str, patient: str) -> Write:
-        async with database.transaction(tenant, isolation="repeatable_read", readonly=True) as conn:
+        async with database.transaction(tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True) as conn:
             documents = await conn.fetch("select id, txid, resource from bonfire.patient_documents($1)", patient)
             kept = dict(
                 await conn.fetch("select distinct note, version from bonfire.note_chunk where patient = $1", patient)

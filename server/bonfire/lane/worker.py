@@ -22,6 +22,7 @@ from bonfire.lane.handler import Handler, JobError
 from bonfire.lane.queue import Job, LeaseLost
 from bonfire.lane.retry import RetryPolicy, full_jitter
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault
 
 _log = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ class Worker:
         except asyncio.CancelledError:
             # A second cancel, or a database that is gone, leaves the job to the end of its lease.
             with suppress(LeaseLost, Fault):
-                async with self._database.transaction(job.tenant) as conn:
+                async with self._database.transaction(job.tenant, reach=EVERYTHING) as conn:
                     await queue.release(conn, job, run_at=self._clock())
             raise
         finally:
@@ -179,11 +180,11 @@ class Worker:
         handler = self._handlers[job.index]
         try:
             if job.patient is None:
-                async with self._database.transaction(job.tenant) as conn:
+                async with self._database.transaction(job.tenant, reach=EVERYTHING) as conn:
                     await self._sweep(conn, job, handler)
             else:
                 write = await handler.prepare(self._database, job.tenant, job.patient)
-                async with self._database.transaction(job.tenant) as conn:
+                async with self._database.transaction(job.tenant, reach=EVERYTHING) as conn:
                     await queue.finish(conn, job)
                     await write(conn)
         except LeaseLost:
@@ -218,7 +219,7 @@ class Worker:
         """Record how `job` ended, also when the database comes back only later."""
         for attempt in count(1):
             try:
-                async with self._database.transaction(job.tenant) as conn:
+                async with self._database.transaction(job.tenant, reach=EVERYTHING) as conn:
                     return await end(conn)
             except Fault as fault:
                 _raise_unless_outage(fault)

@@ -1,8 +1,8 @@
 """Connections to Postgres, and the one way to get a transaction.
 
 Invariant: whatever runs inside `Database.transaction` runs as `bonfire_app`, bound by row-level security to the tenant
-of that transaction. Role and tenant are set together with the BEGIN, in one round trip, and are local to the
-transaction: nothing of them is left on the connection for the next one.
+and the reach of that transaction. Role, tenant and reach are set together with the BEGIN, in one round trip, and are
+local to the transaction: nothing of them is left on the connection for the next one. Without a reach nothing is seen.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from asyncpg.transaction import Transaction, TransactionState
 from msgspec import Struct
 
 from bonfire.store.identifiers import quote_literal
+from bonfire.store.reach import EVERYTHING, Reach
 from bonfire_protocol.faults import Fault, FaultCode
 
 Isolation = Literal["read_committed", "repeatable_read", "serializable"]
@@ -201,15 +202,16 @@ class Database:
 
     @asynccontextmanager
     async def transaction(
-        self, tenant: str, *, isolation: Isolation = "read_committed", readonly: bool = False
+        self, tenant: str, *, reach: Reach, isolation: Isolation = "read_committed", readonly: bool = False
     ) -> AsyncIterator[asyncpg.Connection]:
-        """A connection in a transaction of `tenant`; it commits when the block ends, rolls back when it raises.
+        """A connection in a transaction of `tenant` that sees the rows in `reach`; it commits when the block ends,
+        rolls back when it raises. Its inserts are bound by the tenant alone; it changes and deletes what it sees.
 
         Fault `bad_arguments` for what can be no tenant's name, `busy` when no connection gets free in time,
         `unavailable` when the server is lost. If that happens at the commit, nobody knows whether it was done: that is
         what mutation ids are for. Serialization failures and deadlocks come as asyncpg's errors: run it again.
         """
-        begin = _begin(tenant, isolation, readonly)
+        begin = _begin(tenant, reach, isolation, readonly)
         connection, transaction = await self._start(begin)
         try:
             try:
@@ -297,7 +299,7 @@ class Database:
         if not migrated:
             raise DatabaseUnusable("this database was never migrated: run `bonfire migrate`")
         try:
-            async with self.transaction("default", readonly=True):
+            async with self.transaction("default", reach=EVERYTHING, readonly=True):
                 pass
         except asyncpg.InsufficientPrivilegeError as error:
             raise DatabaseUnusable(
@@ -315,7 +317,7 @@ class Database:
             raise DatabaseUnusable(f"this database lacks the migration {_NEWEST}: run `bonfire migrate`")
 
 
-def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
+def _begin(tenant: str, reach: Reach, isolation: Isolation, readonly: bool) -> str:
     if _TENANT.fullmatch(tenant) is None:
         raise Fault(
             FaultCode.bad_arguments,
@@ -327,7 +329,8 @@ def _begin(tenant: str, isolation: Isolation, readonly: bool) -> str:
     return (
         f"begin isolation level {_ISOLATION[isolation]} {'read only' if readonly else 'read write'};"
         f"set local role {APP_ROLE};"
-        f"set local bonfire.tenant to {quote_literal(tenant)}"
+        f"set local bonfire.tenant to {quote_literal(tenant)};"
+        f"set local bonfire.reach to {quote_literal(reach.spelled)}"
     )
 
 

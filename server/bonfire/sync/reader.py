@@ -16,6 +16,7 @@ from bonfire.engine.visibility import Sight, Visibility
 from bonfire.store.compile_model import fingerprint
 from bonfire.store.model import APP_STATE, ReadModel, snake_case
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import select_rows_sql
 from bonfire.store.replaced import Table, replaced
 from bonfire_protocol.faults import Fault, FaultCode
@@ -140,7 +141,7 @@ class Reader:
         raise Fault(FaultCode.busy, "The tables of this read are being made anew.")
 
     async def _together(self, tenant: str, wanted: list[tuple[Plan, int]], *, guarded: bool) -> Snapshot:
-        transaction = self._database.transaction(tenant, isolation="repeatable_read", readonly=True)
+        transaction = self._database.transaction(tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True)
         async with transaction as conn:
             seen = await self._see(conn)
             answers = [await self._answer(conn, plan, rows, seen.installed, guarded) for plan, rows in wanted]

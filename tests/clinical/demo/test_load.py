@@ -10,6 +10,7 @@ from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.demo.generate import generate
 from bonfire.clinical.demo.load import load, load_demo
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check, install
 from bonfire_protocol.faults import Fault, FaultCode
 
@@ -25,10 +26,10 @@ async def test_a_clinic_is_loaded_into_an_empty_tenant_in_seconds_and_only_once(
     # A second or so on a quiet machine; what is guarded is the order of magnitude.
     assert perf_counter() - begun < 10
     assert not await load_demo(database, "north", NOW)
-    async with database.transaction("north") as conn:
+    async with database.transaction("north", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select count(*) from patient") == 36
         assert await conn.fetchval("select count(distinct patient_id) from read.timeline") == 36
-    async with database.transaction("south") as conn:
+    async with database.transaction("south", reach=EVERYTHING) as conn:
         assert await conn.fetchval("select count(*) from patient") == 0
     async with database.owner() as conn:
         assert await check(conn, models) == []

@@ -9,6 +9,7 @@ from bonfire.clinical.demo.generate import generate
 from bonfire.clinical.fhir_json import spell
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.values import Json
 
 DEMO_SEED = 20
@@ -16,14 +17,14 @@ DEMO_SEED = 20
 
 async def load(database: Database, tenant: str, records: Sequence[Json]) -> int:
     """Writes resources that have ids, in one transaction; returns how many. Fault duplicate_id when one is there."""
-    async with database.transaction(tenant) as conn:
+    async with database.transaction(tenant, reach=EVERYTHING) as conn:
         await _write(conn, records)
     return len(records)
 
 
 async def load_demo(database: Database, tenant: str, now: datetime) -> bool:
     """Gives a tenant without patients the demo's; False, and nothing done, where there are any."""
-    async with database.transaction(tenant) as conn:
+    async with database.transaction(tenant, reach=EVERYTHING) as conn:
         # Of two servers that start at once, the second waits here, and finds what the first has written.
         await conn.execute(
             "select pg_advisory_xact_lock(hashtextextended('bonfire demo ' || bonfire.current_tenant(), 0))"
