@@ -77,13 +77,13 @@ async def update(
     with _resource_checked():
         row = await conn.fetchrow(_statement("update", resource_type), id, resource, if_match)
         if row is None:
-            refusal = await _refusal(conn, resource_type, id, if_match)
+            refusal = await refusal(conn, resource_type, id, if_match)
             if refusal.code is not FaultCode.gone or if_match is not None:
                 raise refusal
             row = await conn.fetchrow(_statement("create", resource_type), id, resource)
         if row is None:
             # Somebody else has recreated it since.
-            raise await _refusal(conn, resource_type, id, if_match)
+            raise await refusal(conn, resource_type, id, if_match)
     return Version(*row)
 
 
@@ -97,7 +97,7 @@ async def delete(
     row = await conn.fetchrow(_statement("delete", resource_type), id, if_match)
     if row is None:
         if if_match is not None:
-            raise await _refusal(conn, resource_type, id, if_match)
+            raise await refusal(conn, resource_type, id, if_match)
         return None
     tombstone = await conn.fetchrow(_statement("history", resource_type), id, 1, None, None)
     return Version(*tombstone)
@@ -130,7 +130,7 @@ async def as_of(conn: asyncpg.Connection, resource_type: str, id: str, at: datet
     return None if row is None or row["status"] == "deleted" else Version(*row)
 
 
-async def _refusal(conn: asyncpg.Connection, resource_type: str, id: str, if_match: int | None) -> Fault:
+async def refusal(conn: asyncpg.Connection, resource_type: str, id: str, if_match: int | None) -> Fault:
     """Why the record was not there to be written: looked up afterwards, so the usual case pays nothing for it."""
     newest = await conn.fetchrow(_statement("newest", resource_type), id)
     if newest is None:
