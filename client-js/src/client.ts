@@ -8,12 +8,16 @@ import type { OptimisticUpdate } from "./optimistic.ts";
 import type { QueryResult, Reading } from "./result.ts";
 import type { Connection } from "./screen.ts";
 import type { Host, WebSocketConstructor } from "./socket.ts";
+import type { TokenSource } from "./token.ts";
 
 export interface ClientOptions {
   /** The server's live socket, such as `wss://clinic.example/live`. In a browser the default is `/live` of the page's own host. */
   readonly url?: string;
-  /** The bearer token, or a function that gets one; it is asked anew at each connection. */
-  readonly token?: string | (() => string | Promise<string>);
+  /**
+   * The bearer token, or a function that gets one: it is asked at each connection, when the token is about to end, and once more
+   * when the server would not have what it gave.
+   */
+  readonly token?: TokenSource;
   /** The tenant to act in, where the token does not say it. */
   readonly tenant?: string;
   /** The WebSocket to use where there is no global one (Node before 22): that of the package `ws` fits. */
@@ -34,7 +38,10 @@ export interface MutateOptions<Args> {
 export interface Client {
   /** Connect. Holding, reading and mutating do so too, unless the client was closed. */
   readonly open: () => void;
-  /** Let the connection go; whoever waits for an answer gets `ClientClosed`. `open` starts afresh. */
+  /**
+   * Let the connection go, and all that was shown: this is also how one logs out. Whoever waits for an answer gets `ClientClosed`.
+   * `open` starts afresh.
+   */
   readonly close: () => void;
 
   /** Be told whenever anything that this client shows has changed. Returns the end of it. */

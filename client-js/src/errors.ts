@@ -55,6 +55,11 @@ export class WireError extends Error {
   readonly next: Next = "resync";
 }
 
+/** Whether it says that this user may not, as things are: a change of access can end that. */
+export function isDenial(error: BonfireError | undefined): boolean {
+  return error instanceof Refusal && error.code === "forbidden";
+}
+
 /** The refusal that ended a subscription; null where it ended on request. */
 export function refusalOf(frame: Unsubscribed): Refusal | null {
   if (!frame.code) return null;

@@ -10,3 +10,4 @@ export type { FaultCode } from "./protocol.gen.ts";
 export type { Failed, Live, Loading, QueryResult, Reading, StaleResult } from "./result.ts";
 export type { Connection, Session } from "./screen.ts";
 export type { Host, WebSocketConstructor, WebSocketLike } from "./socket.ts";
+export type { TokenSource } from "./token.ts";

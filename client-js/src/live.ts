@@ -3,7 +3,7 @@
 import { Checks } from "./checks.ts";
 import type { Client, ClientOptions, MutateOptions } from "./client.ts";
 import { type Effect, type Event, INITIAL, type State, step } from "./connection.ts";
-import { type BonfireError, ClientClosed, Refusal, refusalOf, WireError } from "./errors.ts";
+import { type BonfireError, ClientClosed, isDenial, Refusal, refusalOf, WireError } from "./errors.ts";
 import type { MutationPromise } from "./freshness.ts";
 import type { AnyMutation, AnyQuery, ArgsOf, ValueOf } from "./functions.ts";
 import { Mutations } from "./mutations.ts";
@@ -20,12 +20,13 @@ import { Reads } from "./reads.ts";
 import { Received } from "./received.ts";
 import { type QueryResult, type Reading, settled } from "./result.ts";
 import { Screen, type Session } from "./screen.ts";
-import { type Host, MOST_BYTES, ownUrl, ownWebSocket, Socket, systemHost } from "./socket.ts";
+import { type Host, ownUrl, ownWebSocket, Socket, systemHost, TOO_LARGE } from "./socket.ts";
+import { Token } from "./token.ts";
 import { keyOf, Wanted } from "./wanted.ts";
 
 export class LiveClient implements Client {
   readonly #url: string;
-  readonly #token: ClientOptions["token"];
+  readonly #token: Token;
   readonly #tenant: string | null;
   readonly #host: Host;
   readonly #socket: Socket;
@@ -46,7 +47,7 @@ export class LiveClient implements Client {
 
   constructor({ url, token, tenant, webSocket, host = systemHost }: ClientOptions) {
     this.#url = url ?? ownUrl();
-    this.#token = token;
+    this.#token = new Token(token);
     this.#tenant = tenant ?? null;
     this.#host = host;
     this.#socket = new Socket(
@@ -135,6 +136,8 @@ export class LiveClient implements Client {
     task();
     const { position } = this.#received.shown;
     this.#mutations.shown(position);
+    // What has come after all is no failure any more.
+    for (const key of this.#failures.keys()) if (this.#received.shown.data.has(key)) this.#failures.delete(key);
     this.#screen.update({
       state: this.#state,
       session: this.#session,
@@ -169,7 +172,8 @@ export class LiveClient implements Client {
     if (this.#state.name === "closed" && this.#state.by === "nobody") this.#dispatch({ type: "open" });
     if (this.#state.name !== "live" && this.#state.name !== "stale") return;
     for (const { want, id } of this.#wanted.owed()) {
-      this.#failures.delete(want.key);
+      // What is denied stays so on the screen until it has come, however often it is asked for.
+      if (!isDenial(this.#failures.get(want.key))) this.#failures.delete(want.key);
       this.#received.expect(id, want.key);
       const resume = this.#received.resumes(want.key);
       this.#ask({ type: "subscribe", id, query: want.query, args: want.args, resume });
@@ -205,11 +209,22 @@ export class LiveClient implements Client {
       case "sendAgain":
         for (const part of [this.#wanted, this.#reads, this.#mutations]) part.resume();
         return this.#tend();
+      case "sendDenied":
+        this.#wanted.reconsider();
+        return this.#tend();
+      case "renew":
+        return this.#renew();
       case "ping":
         this.#socket.send({ type: "ping" });
         return;
       case "forget":
-        for (const part of [this.#wanted, this.#received, this.#reads, this.#checks, this.#mutations]) part.cut();
+        for (const part of [this.#wanted, this.#received, this.#reads, this.#checks, this.#mutations, this.#token]) part.cut();
+        return;
+      case "empty":
+        this.#received.empty();
+        this.#failures.clear();
+        this.#session = null;
+        this.#confirmedAt = null;
         return;
       case "abandon":
         return this.#abandon();
@@ -223,27 +238,36 @@ export class LiveClient implements Client {
   }
 
   #greet(): void {
-    const socket = this.#socket.current;
-    const say = (token: string | undefined) => {
-      // The token may come when this socket is long gone.
-      if (this.#socket.current !== socket) return;
+    this.#withToken("confused", (token) => {
       const { position, stream } = this.#received.shown;
       this.#socket.send({
         type: "hello",
         protocol: PROTOCOL_VERSION,
-        token: token ?? null,
+        token,
         tenant: this.#tenant,
         client: CLIENT_NAME,
         position,
         stream,
       });
+    });
+  }
+
+  #renew(): void {
+    this.#withToken("renewFailed", (token) => {
+      if (token !== null) this.#socket.send(this.#token.renewal(token));
+    });
+  }
+
+  /** `say` the token on this socket; the event `failed` where none is to be had. Either may come when this socket is long gone. */
+  #withToken(failed: "confused" | "renewFailed", say: (token: string | null) => void): void {
+    const socket = this.#socket.current;
+    const ifCurrent = (task: () => void) => {
+      if (this.#socket.current === socket) task();
     };
-    const failed = () => {
-      if (this.#socket.current === socket) this.#change(() => this.#dispatch({ type: "confused" }));
-    };
-    const token = this.#token;
-    if (typeof token === "function") Promise.resolve().then(token).then(say, failed);
-    else say(token);
+    this.#token.ask(
+      (token) => ifCurrent(() => say(token)),
+      () => ifCurrent(() => this.#change(() => this.#dispatch({ type: failed }))),
+    );
   }
 
   #abandon(): void {
@@ -301,8 +325,16 @@ export class LiveClient implements Client {
         const refusal = new Refusal(frame);
         if (typeof frame.id === "string") return this.#refused(frame.id, refusal);
         this.#refusal = refusal;
+        if (frame.code === "unauthenticated" && this.#token.renewable) this.#dispatch({ type: "tokenRefused" });
         return;
       }
+      case "access":
+        this.#received.accessChanged(frame.stream);
+        return this.#dispatch({ type: "accessChanged" });
+      case "expiring":
+        return this.#token.renewable ? this.#dispatch({ type: "expiring", inMs: frame.inMs }) : undefined;
+      case "renewed":
+        return this.#token.answered(frame.id) ? this.#dispatch({ type: "renewed" }) : undefined;
       case "checked":
         return this.#checks.answered(frame);
       case "pong":
@@ -321,6 +353,7 @@ export class LiveClient implements Client {
     if (before && (before.tenant !== tenant || before.user !== user)) {
       // Whoever has come back may not see what was shown to another, nor write in their name.
       for (const key of this.#wanted.keys) this.#received.forget(key);
+      this.#failures.clear();
       const error = new ClientClosed("the client has come back as somebody else");
       for (const part of [this.#mutations, this.#reads]) part.abandon(error);
     }
@@ -343,8 +376,10 @@ export class LiveClient implements Client {
     const later = refusal.next === "retry";
     if (later && (this.#mutations.defer(id) || this.#reads.defer(id))) return this.#dispatch({ type: "deferred" });
     if (this.#checks.refused(id, refusal)) return;
+    // A token of somebody else is no better the next time; when this one ends, the client comes back as who it is then.
+    if (this.#token.answered(id)) return isDenial(refusal) ? undefined : this.#dispatch({ type: "renewFailed" });
     if (this.#mutations.refused(id, refusal) || this.#reads.refused(id, refusal)) return this.#tend();
-    const want = this.#wanted.end(id, refusal.next === "stop" ? "ended" : "deferred");
+    const want = this.#wanted.end(id, isDenial(refusal) ? "denied" : refusal.next === "stop" ? "ended" : "deferred");
     if (!want) return;
     this.#failures.set(want.key, refusal);
     this.#received.forget(want.key);
@@ -353,14 +388,6 @@ export class LiveClient implements Client {
 }
 
 const CLIENT_NAME = "bonfire-js";
-
-const TOO_LARGE = new Refusal({
-  code: "too_large",
-  message: "these arguments are more than a server takes in one message",
-  next: "stop",
-  field: "args",
-  expected: `at most ${MOST_BYTES} bytes with all that goes with them`,
-});
 
 function rethrow(error: unknown): never {
   throw error;

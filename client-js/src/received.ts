@@ -29,6 +29,8 @@ export interface Shown {
   readonly data: ReadonlyMap<string, Data>;
 }
 
+const NOTHING: Shown = { position: null, stream: null, data: new Map() };
+
 export type Part = Subscribed | Resumed | Snapshot | Patch;
 
 interface Subscription {
@@ -38,9 +40,11 @@ interface Subscription {
 }
 
 export class Received {
-  #shown: Shown = { position: null, stream: null, data: new Map() };
+  #shown: Shown = NOTHING;
   #position: Position | null = null;
-  /** What positions and results are of on this connection. */
+  /** What positions and results are of on this connection, as the server has named it last. */
+  #named: string | null = null;
+  /** What those are of that are staged. A change of access names its stream before it brings what is of it. */
   #stream: string | null = null;
   #parts: Part[] = [];
   /** By the server's number for the live query, because two subscriptions can be one live query to the server. */
@@ -69,8 +73,7 @@ export class Received {
       if (subscription.key === key) this.#subscriptions.delete(id);
     }
     this.#awaited.delete(key);
-    const used = new Set([...this.#subscriptions.values()].map(({ number }) => number));
-    for (const number of this.#staged.keys()) if (!used.has(number)) this.#staged.delete(number);
+    this.#sweep();
     const data = new Map(this.#shown.data);
     data.delete(key);
     this.#shown = { ...this.#shown, data };
@@ -79,7 +82,16 @@ export class Received {
 
   /** A connection is on; what it will bring is of `stream`. */
   welcomed(stream: string): void {
+    this.#named = stream;
     this.#stream = stream;
+  }
+
+  /**
+   * What this client may see has changed. From the next transition or watermark on its results are of `stream`; what it has is
+   * of the old one until then, and is never built upon in the new one.
+   */
+  accessChanged(stream: string): void {
+    this.#named = stream;
   }
 
   /**
@@ -87,7 +99,7 @@ export class Received {
    * connection's stream.
    */
   resumes(key: string): boolean {
-    return this.#awaited.has(key) && this.#shown.stream === this.#stream;
+    return this.#awaited.has(key) && this.#shown.stream === this.#named;
   }
 
   /** Client and server no longer agree: what is shown is not to be built upon when it comes again. */
@@ -101,6 +113,13 @@ export class Received {
     this.#staged.clear();
     this.#subscriptions.clear();
     this.#awaited = new Set(this.#shown.data.keys());
+  }
+
+  /** Nothing of what was shown is kept. For use behind `cut`. */
+  empty(): void {
+    this.#awaited.clear();
+    this.#shown = NOTHING;
+    this.#position = null;
   }
 
   /** A part of the transition that is under way. */
@@ -119,6 +138,7 @@ export class Received {
   /** What is held is true at `position` too. */
   watermark(position: Position): void {
     this.#position = position;
+    this.#stream = this.#named;
     this.#show();
   }
 
@@ -145,6 +165,20 @@ export class Received {
       if (!before) throw new WireError("the server resumes what is not held");
       this.#staged.set(number, dataOf(before.shape, resumed(rowsOf(before), part), more));
     }
+    // It may have been another live query until now, whose rows this client may see no more.
+    if (subscription.number !== null) this.#sweep();
+  }
+
+  /** What no subscription names any more is not kept, nor what is under way for it. */
+  #sweep(): void {
+    const used = new Set([...this.#subscriptions.values()].map(({ number }) => number));
+    for (const number of this.#staged.keys()) if (!used.has(number)) this.#staged.delete(number);
+    const brought = new Set<number>();
+    this.#parts = this.#parts.filter((part) => {
+      const kept = "id" in part ? this.#subscriptions.has(part.id) : used.has(part.query) || brought.has(part.query);
+      if (kept) brought.add(part.query);
+      return kept;
+    });
   }
 
   #show(): void {

@@ -11,11 +11,14 @@ import { shared } from "./rows.ts";
 
 /** The connection as people see it. */
 export interface Connection {
-  /** `idle`: not opened. `waiting`: cut off, to be tried again. `closed`: for good; `error` says why where the server wanted it so. */
-  readonly status: "idle" | "connecting" | "live" | "stale" | "waiting" | "closed";
+  /**
+   * `idle`: not opened. `waiting`: cut off, to be tried again. `closed`: by its owner. `refused`: by the server, which will not have
+   * it back; `error` says why.
+   */
+  readonly status: "idle" | "connecting" | "live" | "stale" | "waiting" | "closed" | "refused";
   /** Who this client is to the server; null until it has said so for the first time. */
   readonly session: Session | null;
-  /** Why the connection is closed; null where it is not, or its owner closed it. */
+  /** Why the connection is closed or refused; null where it is neither. */
   readonly error: BonfireError | null;
 }
 
@@ -94,7 +97,7 @@ function compose(
   );
   const resultOf = (key: string, previous: QueryResult | undefined): QueryResult => {
     const data = shown.data.get(key);
-    const failure = failures.get(key) ?? (data ? null : closed);
+    const failure = data ? null : (failures.get(key) ?? closed);
     if (failure) return failedWith(failure);
     if (!data || shown.position === null || confirmedAt === null) return LOADING;
     const optimistic = over.has(key);
@@ -115,10 +118,12 @@ function compose(
   );
 }
 
+const CLOSED = { nobody: "idle", owner: "closed", server: "refused" } as const;
+
 function statusOf(state: State): Connection["status"] {
   switch (state.name) {
     case "closed":
-      return state.by === "nobody" ? "idle" : "closed";
+      return CLOSED[state.by];
     case "stale":
       return state.settling ? "connecting" : "stale";
     default:

@@ -1,13 +1,23 @@
 /** The only WebSocket and the only timers: frames in and out, and the timers that `connection.ts` asks for. */
 
 import type { Event, Timer } from "./connection.ts";
+import { Refusal } from "./errors.ts";
 import { type DownFrame, JSON_SUBPROTOCOL, type UpFrame } from "./protocol.gen.ts";
 
 /** The WebSocket close code of who leaves of its own accord. */
 const NORMAL = 1000;
 
 /** What a server takes in one message: it ends the connection of who sends more. */
-export const MOST_BYTES = 1024 * 1024;
+const MOST_BYTES = 1024 * 1024;
+
+/** Why a frame was not sent. */
+export const TOO_LARGE = new Refusal({
+  code: "too_large",
+  message: "these arguments are more than a server takes in one message",
+  next: "stop",
+  field: "args",
+  expected: `at most ${MOST_BYTES} bytes with all that goes with them`,
+});
 
 /** What this package needs of a WebSocket: the browser's, Node's own, and that of the package `ws` have it. */
 export interface WebSocketLike {

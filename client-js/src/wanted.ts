@@ -11,9 +11,11 @@ export interface Want {
 
 /**
  * How far the server knows of a want. `unsaid`: it is to be told. `said`: it has been, under `id`. `deferred`: it said that it
- * can't now. `ended`: it said no.
+ * can't now. `denied`: that this user may not see it, as things are. `ended`: it said no, for good.
  */
-type Said = { readonly state: "unsaid" | "deferred" | "ended" } | { readonly state: "said"; readonly id: string };
+type Said = { readonly state: "unsaid" | Ended } | { readonly state: "said"; readonly id: string };
+
+type Ended = "deferred" | "denied" | "ended";
 
 interface Entry {
   readonly want: Want;
@@ -75,8 +77,11 @@ export class Wanted {
       });
   }
 
-  /** The server has ended subscription `id`. The want, which `resume` (if deferred) or `cut` makes owed again; null where it is over. */
-  end(id: string, state: "deferred" | "ended"): Want | null {
+  /**
+   * The server has ended subscription `id`. The want, which `resume` (if deferred), `reconsider` (if denied) or `cut` makes owed
+   * again; null where it is over.
+   */
+  end(id: string, state: Ended): Want | null {
     for (const entry of this.#entries.values()) {
       if (entry.said.state !== "said" || entry.said.id !== id) continue;
       entry.said = { state };
@@ -87,11 +92,20 @@ export class Wanted {
 
   /** What was deferred is owed again. */
   resume(): void {
-    for (const entry of this.#entries.values()) if (entry.said.state === "deferred") entry.said = UNSAID;
+    this.#owe("deferred");
+  }
+
+  /** What this user may see has changed: what was denied is owed again. */
+  reconsider(): void {
+    this.#owe("denied");
   }
 
   /** The connection is gone: everything is owed again. */
   cut(): void {
     for (const entry of this.#entries.values()) entry.said = UNSAID;
+  }
+
+  #owe(state: Ended): void {
+    for (const entry of this.#entries.values()) if (entry.said.state === state) entry.said = UNSAID;
   }
 }

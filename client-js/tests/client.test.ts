@@ -708,7 +708,7 @@ describe("a check", () => {
 });
 
 describe("closing", () => {
-  it("rejects what is waited for, keeps what is shown as stale, and can be undone", async () => {
+  it("rejects what is waited for, lets go of what was shown, and can be undone", async () => {
     const { client, peer, result } = await holding();
     const promise = client.mutate(create, { text: "" });
     const reading = client.query(scores, p1);
@@ -720,14 +720,27 @@ describe("closing", () => {
     await expect(client.query(scores, p1)).rejects.toBeInstanceOf(ClientClosed);
     await expect(client.mutate(create, { text: "" })).rejects.toBeInstanceOf(ClientClosed);
     expect(peer.line.closedWith).toBe(1000);
-    expect(client.connection()).toMatchObject({ status: "closed" });
-    expect(result()).toMatchObject({ status: "stale", data: [n1] });
+    expect(client.connection()).toMatchObject({ status: "closed", session: null });
+    expect(result()).toMatchObject({ status: "error", data: undefined, error: { name: "ClientClosed" } });
+    expect(client.freshness()).toMatchObject({ status: "loading", position: null, pendingMutations: 0 });
     await told();
     expect(peer.lines).toHaveLength(1);
     client.open();
     await welcome(peer);
+    expect(peer.line.heard()).toMatchObject([
+      { type: "hello", position: null, stream: null },
+      { type: "subscribe", id: "s2", resume: false },
+    ]);
     peer.line.say(subscribed("s2", 1, [n2]), transition("0/40"));
     expect(result()).toMatchObject({ status: "live", data: [n2] });
+  });
+
+  it("lets go of what was shown while it was away, too", async () => {
+    const { client, peer, result } = await holding();
+    peer.line.cut();
+    expect(result().data).toEqual([n1]);
+    client.close();
+    expect(result().data).toBeUndefined();
   });
 
   it("leaves no timer behind", async () => {
@@ -744,16 +757,25 @@ describe("closing", () => {
     peer.line.say(refused(null, { code: "unauthenticated", message: "the token has expired" }));
     peer.line.cut(4701);
     await expect(promise).rejects.toMatchObject({ code: "unauthenticated", message: "the token has expired" });
-    expect(client.connection()).toMatchObject({ status: "closed", error: { code: "unauthenticated" } });
+    expect(client.connection()).toMatchObject({ status: "refused", error: { code: "unauthenticated" } });
     expect(client.result(notes, p1)).toMatchObject({ status: "error", error: { code: "unauthenticated" } });
     world.advance(60_000);
     expect(peer.lines).toHaveLength(1);
   });
 
+  it("by the server, for good, takes back what was shown to one who is not let in any more", async () => {
+    const { client, peer, result } = await holding();
+    peer.line.say(refused(null, { code: "unauthenticated", message: "the token has ended" }));
+    peer.line.cut(4701);
+    expect(result()).toMatchObject({ status: "error", data: undefined, error: { code: "unauthenticated" } });
+    expect(client.connection()).toMatchObject({ status: "refused", session: null });
+  });
+
   it("by the server, for good, without a word", async () => {
-    const { client, peer } = await connected();
+    const { client, peer, result } = await holding();
     peer.line.cut(4702);
-    expect(client.connection()).toMatchObject({ status: "closed", error: { name: "ClientClosed", closeCode: 4702 } });
+    expect(client.connection()).toMatchObject({ status: "refused", error: { name: "ClientClosed", closeCode: 4702 } });
+    expect(result()).toMatchObject({ status: "stale", data: [n1] });
   });
 });
 

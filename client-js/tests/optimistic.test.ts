@@ -82,7 +82,18 @@ describe("an optimistic update", () => {
   it("is rolled back when the client is closed", async () => {
     scene.client.mutate(create, { text: "one" }, { optimistic: append }).catch(() => {});
     scene.client.close();
-    expect(shown()).toEqual(["first"]);
+    expect(shown()).toBeUndefined();
+    expect(flagged()).toBe(false);
+  });
+
+  it("goes with what it lies over, when that is taken away, and comes again with it", async () => {
+    scene.client.mutate(create, { text: "mine" }, { optimistic: append });
+    await told();
+    say({ type: "unsubscribed", id: "s1", code: "forbidden", message: "not yours", next: "stop" });
+    expect([shown(), flagged()]).toEqual([undefined, false]);
+    say({ type: "access", stream: "granted" });
+    say({ type: "subscribed", id: "s2", query: 9, position: "0/15", rows: [] }, transition("0/15"));
+    expect([shown(), flagged()]).toEqual([["mine 1000000"], true]);
   });
 
   it("survives a cut, until the mutation's effect is there", async () => {

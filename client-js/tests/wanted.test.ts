@@ -91,6 +91,17 @@ describe("what the server has ended", () => {
     expect(owed()).toEqual(["s3 a.b {}"]);
   });
 
+  it("is asked for when access has changed, if it said that this user may not", () => {
+    wanted.end("s1", "denied");
+    wanted.end("s2", "ended");
+    wanted.resume();
+    expect(owed()).toEqual([]);
+    wanted.reconsider();
+    expect(owed()).toEqual(["s3 a.b {}"]);
+    wanted.reconsider();
+    expect(owed()).toEqual([]);
+  });
+
   it("is asked for again after a cut, as all else", () => {
     wanted.end("s1", "ended");
     wanted.cut();
