@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Refusal, refusalOf } from "../src/errors.ts";
-import type { DownFrame, UpFrame } from "../src/protocol.gen.ts";
+import { isDenial, Refusal, refusalOf } from "../src/errors.ts";
+import type { DownFrame, Unsubscribed, UpFrame } from "../src/protocol.gen.ts";
 import { unpack } from "./msgpack.ts";
 import { vectors } from "./vectors.ts";
 import { connected, type Stage, stage, told } from "./world.ts";
@@ -98,6 +98,16 @@ describe("what the client sends is what the vectors say", () => {
     expect(scene.peer.line.heard()).toEqual([named(name)]);
   });
 
+  it("renew", async () => {
+    const tokens = ["a-token", "a-newer-token"];
+    const { peer, world } = await connected({ token: () => tokens.shift() ?? "" });
+    world.chance = 0;
+    peer.line.say(named("expiring"));
+    world.advance(0);
+    await told();
+    expect(peer.line.heard()).toEqual([named("renew")]);
+  });
+
   it("mutate, with what was on the screen", async () => {
     const { client, peer } = await connected({});
     const edit = { kind: "mutation", name: "notes.edit" } as const;
@@ -110,4 +120,6 @@ describe("what the client sends is what the vectors say", () => {
 it("an unsubscription on request is no refusal; one with a fault is", () => {
   expect(refusalOf(named("unsubscribed on request"))).toBeNull();
   expect(refusalOf(named("unsubscribed with a fault"))).toMatchObject({ code: "query_failed", next: "stop" });
+  const denied = (name: string) => isDenial(refusalOf(named<Unsubscribed>(name)) ?? undefined);
+  expect([denied("unsubscribed with a fault"), denied("unsubscribed, revoked")]).toEqual([false, true]);
 });

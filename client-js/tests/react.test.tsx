@@ -63,6 +63,12 @@ function Notes({ patientId }: { readonly patientId: string | null }) {
   return `${result.status}:${result.data?.map(({ text }) => text).join(",") ?? ""}`;
 }
 
+function Denied() {
+  const { data, error } = useClinicalQuery(notes, { patientId: "p1" });
+  if (error?.name === "Refusal") return `${error.code}: ${error.message}`;
+  return data?.map(({ text }) => text).join(",") ?? "";
+}
+
 function Both({ tell }: { readonly tell: (render: string) => void }) {
   const a = useClinicalQuery(notes, { patientId: "p1" });
   const b = useClinicalQuery(scores, { patientId: "p1" });
@@ -169,6 +175,21 @@ describe("useClinicalQuery", () => {
     expect(client.result(notes, { patientId: "p1" }).data?.[1]).toBe(row);
   });
 
+  it("shows what is taken away as refused, and what is granted again without a reload", async () => {
+    const { heard, text, say } = await show(<Denied />);
+    await say(subscribed("s1", 7, [{ id: "n1", text: "first" }]), transition("0/10"));
+    expect(text()).toBe("first");
+    await say({ type: "access", stream: "narrower" });
+    await say({ type: "unsubscribed", id: "s1", code: "forbidden", message: "not for you", next: "stop" });
+    expect(text()).toBe("forbidden: not for you");
+    heard();
+    await say({ type: "access", stream: "wider" });
+    expect(text()).toBe("forbidden: not for you");
+    expect(heard()).toMatchObject([{ type: "subscribe", id: "s2" }]);
+    await say(subscribed("s2", 8, [{ id: "n1", text: "first again" }]), transition("0/20"));
+    expect(text()).toBe("first again");
+  });
+
   it("needs a provider", () => {
     const noise = console.error;
     console.error = () => {};
@@ -240,5 +261,12 @@ describe("the whole screen", () => {
     expect(text()).toBe("stale 0/11 1 stale dr-grey");
     await act(async () => peer.line.cut());
     expect(text()).toBe("stale 0/11 1 waiting dr-grey");
+  });
+
+  it("says that the server will not have it back", async () => {
+    const { peer, text, say } = await show(<Badge />);
+    await say({ type: "refused", id: null, code: "unauthenticated", message: "the token has ended", next: "stop" });
+    await act(async () => peer.line.cut(4701));
+    expect(text()).toBe("loading null 0 refused nobody");
   });
 });
