@@ -16,14 +16,17 @@ from websockets.typing import Subprotocol
 from bonfire.access.identity import mint
 from bonfire_protocol.codec import Format, decode_down, encode
 from bonfire_protocol.down import (
+    Access,
     Checked,
     Committed,
     DownFrame,
     Drain,
+    Expiring,
     Indexed,
     Patch,
     Pong,
     Refused,
+    Renewed,
     Resumed,
     Snapshot,
     Stale,
@@ -36,7 +39,8 @@ from bonfire_protocol.down import (
 from bonfire_protocol.down import (
     Result as Read,
 )
-from bonfire_protocol.up import Check, Hello, Subscribe, Unsubscribe, UpFrame
+from bonfire_protocol.faults import FaultCode
+from bonfire_protocol.up import Check, Hello, Renew, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
 from soak.holding import Disagreement, Holding
 from soak.journal import Claim, Complaint, Connection, Final, Journal, Step
@@ -93,7 +97,12 @@ class Client:
         self._random = random
         self._extras = extras
         self._manner = manner
+        # The stream of what is shown, and the one that the server has named last: its results are still to come.
         self._stream: str | None = None
+        self._named: str | None = None
+        # Subscriptions that this user may not hold as things are, and all that were ever taken away from them.
+        self._denied: set[str] = set()
+        self._revoked: set[str] = set()
         self._node = random.choice(nodes)
         self._socket: ClientConnection | None = None
         self._holding = Holding()
@@ -164,9 +173,8 @@ class Client:
             close_timeout=0.5,
             proxy=None,
         )
-        token = mint(TOKEN_KEY, tenant=self.tenant, user=self.user, name=self.user, now=datetime.now(UTC))
         position = format_position(self.position) if self.position else None
-        await self._send(Hello(token=token, position=position, stream=self._stream))
+        await self._send(Hello(token=self._token(), position=position, stream=self._stream))
         async with asyncio.timeout(10):
             welcome = decode_down(await socket.recv(), self._manner.format)
         if not isinstance(welcome, Welcome):
@@ -198,11 +206,15 @@ class Client:
                 link.on_slow()
         kept = dict(self.shown) if welcome.stream == self._stream else {}
         self._holding = Holding(keys=dict(self.wants), kept=kept)
-        self._stream = welcome.stream
+        self._named = welcome.stream
+        self._denied.clear()
         self._at = at
         self._swapped = False
         self._told_stale = False
         self._confirmed = self._heard = now
+
+    def _token(self) -> str:
+        return mint(TOKEN_KEY, tenant=self.tenant, user=self.user, name=self.user, now=datetime.now(UTC))
 
     async def _subscribe(self, id: str) -> None:
         key = self._holding.keys.get(id)
@@ -246,7 +258,10 @@ class Client:
                 self._become(False)
             case Unsubscribed():
                 self._let_go(frame.id)
-                if frame.code is not None:
+                if frame.code is FaultCode.forbidden:
+                    self._revoked.add(frame.id)
+                    self._denied.add(frame.id)
+                elif frame.code is not None:
                     self._beside_do(self._subscribe_later(frame.id))
             case Committed():
                 self.outbox.take(frame, self._log.source)
@@ -258,7 +273,15 @@ class Client:
                     self._complain("differed", "a self-check has found that what was sent was wrong")
             case Drain():
                 self._beside_do(self._leave(self._random.uniform(0, frame.after_ms / 1000)))
-            case Pong() | Indexed() | Read():
+            case Access():
+                self._named = frame.stream
+                denied, self._denied = self._denied, set()
+                for id in denied:
+                    self._beside_do(self._subscribe_later(id))
+            case Expiring():
+                self._names += 1
+                self._beside_do(self._send(Renew(f"r{self._names}", self._token())))
+            case Pong() | Indexed() | Read() | Renewed():
                 pass
             case Welcome():
                 self._complain("disagreed", "a second welcome")
@@ -270,8 +293,10 @@ class Client:
         self._log.steps.append(Step(self._heard, position, dict(changed), how))
         if not self._swapped:
             came = {self._holding.keys[id] for id in self._holding.numbers}
-            self._swapped = came >= {*self.wants.values()}
+            due = {key for id, key in self.wants.items() if id not in self._denied}
+            self._swapped = came >= due
         if self._swapped:
+            self._stream = self._named
             self.shown = self._holding.results()
             self.position = position
             self._become(not self._told_stale and time.time() - self._confirmed < STALE_AFTER)
@@ -288,11 +313,16 @@ class Client:
         if frame.id is None:
             if frame.next == "stop":
                 self._complain("refused", f"{frame.code} {frame.message}")
+        elif frame.code is FaultCode.forbidden and frame.id in self._revoked:
+            self._let_go(frame.id)
+            self._denied.add(frame.id)
         elif frame.id in self._holding.keys:
             if frame.next == "stop" and frame.code != "not_found":
                 # Not found is what an impatient client gets that lets go of the same thing twice.
                 self._complain("refused", f"a subscription: {frame.code} {frame.message}")
             self._beside_do(self._subscribe_later(frame.id))
+        elif frame.id.startswith("r"):
+            self._complain("refused", f"a renewal: {frame.code} {frame.message}")
 
     def _become(self, live: bool) -> None:
         self.live = live

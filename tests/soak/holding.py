@@ -62,9 +62,9 @@ class Holding:
         """The subscription is over; the query that nothing holds any more."""
         key = self.keys.pop(id, None)
         number = self.numbers.pop(id, None)
-        if number is not None and number not in self.numbers.values():
+        if number is not None:
             # Parts that are under way for it come to nothing.
-            self.rows.pop(number, None)
+            self._drop_unless_held(number)
         # Another subscription to it may be under way: until that has come, nothing of it is held.
         return None if key in [self.keys[other] for other in self.numbers] else key
 
@@ -72,7 +72,10 @@ class Holding:
         match part:
             case Subscribed():
                 if part.id in self.keys:
+                    before = self.numbers.get(part.id, part.query)
                     self.numbers[part.id] = part.query
+                    # Live already: what its holder may see has changed, and the old number means nothing any more.
+                    self._drop_unless_held(before)
                     self.rows[part.query] = self._all(part.rows)
             case Resumed():
                 if part.id in self.keys:
@@ -85,6 +88,11 @@ class Holding:
                     self.rows[part.query] = self._patched(self.rows[part.query], part.remove, part.put, strict=True)
         self.more[part.query] = part.more
         return part.query
+
+    def _drop_unless_held(self, number: int) -> None:
+        if number not in self.numbers.values():
+            self.rows.pop(number, None)
+            self.more.pop(number, None)
 
     def _resume(self, part: Resumed) -> None:
         key = self.keys[part.id]

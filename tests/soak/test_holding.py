@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bonfire_protocol.codec import decode_down
-from bonfire_protocol.down import Patch, Resumed, Snapshot, Subscribed
+from bonfire_protocol.down import Access, Patch, Resumed, Snapshot, Subscribed, Transition, Unsubscribed, Watermark
 from protocol.vectors import load, name_of
 from soak.holding import Disagreement, Holding
 from soak.rows import MORE, Key, Result, row_text
@@ -25,7 +25,7 @@ def holding(rows: list[dict[str, Any]], first: str | None) -> Holding:
 
 @pytest.mark.parametrize("case", load("transitions"), ids=name_of)
 def test_transition(case: dict[str, Any]) -> None:
-    parts = [decode_down(msgspec.json.encode({**part, "query": 1})) for part in case["parts"]]
+    parts = [decode_down(msgspec.json.encode(part)) for part in case["parts"]]
     held = holding(case["rows"], case["parts"][0]["type"] if case["parts"] else None)
     shown: Result | None
     for part in parts:
@@ -40,6 +40,29 @@ def test_transition(case: dict[str, Any]) -> None:
         shown = None
     expected = case["result"]
     assert shown == (None if expected is None else (*map(row_text, expected), *([MORE] if case["more"] else [])))
+
+
+@pytest.mark.parametrize("case", load("access"), ids=name_of)
+def test_access(case: dict[str, Any]) -> None:
+    subscriptions = {id: (held["query"], held["rows"]) for id, held in case["subscriptions"].items()}
+    keys = {id: Key("default", "slips.list", id) for id in subscriptions}
+    held = Holding(
+        keys=dict(keys),
+        numbers={id: number for id, (number, _) in subscriptions.items()},
+        rows={number: tuple(map(row_text, rows)) for number, rows in subscriptions.values()},
+    )
+    for spelled in case["frames"]:
+        match frame := decode_down(msgspec.json.encode(spelled)):
+            case Subscribed() | Patch():
+                held.take(frame)
+            case Transition():
+                held.transition()
+            case Unsubscribed():
+                held.let_go(frame.id)
+            case _:
+                assert isinstance(frame, Access | Watermark), "these say nothing of rows"
+    assert held.results() == {keys[id]: tuple(map(row_text, rows)) for id, rows in case["shown"].items()}
+    assert held.rows.keys() == set(held.numbers.values())
 
 
 def test_nothing_is_held_before_the_transition() -> None:

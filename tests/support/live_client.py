@@ -39,7 +39,8 @@ class Held:
 
 class LiveClient:
     """One connection. `rows(name)` is what a user would see now of a subscription; `frames` all that came, of `size`
-    characters."""
+    characters; `stream` what the rows are of; `denied` the subscriptions that were taken away; `expiring` in how many
+    milliseconds the token ends, where the server has said so last."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -51,8 +52,12 @@ class LiveClient:
         self._reader: asyncio.Task[None] | None = None
         self._asked: dict[str, tuple[str, dict[str, Any]]] = {}
         self._before: dict[str, Rows] = {}
+        self._named = ""
         self.frames: list[dict[str, Any]] = []
         self.size = 0
+        self.stream = ""
+        self.denied: set[str] = set()
+        self.expiring: int | None = None
         self.queries: dict[str, int] = {}
         self.results: dict[int, Rows] = {}
         self.position = 0
@@ -93,12 +98,13 @@ class LiveClient:
             await self.close()
             raise
         self.position = parse_position(self.welcome["position"])
+        self.stream = self._named = self.welcome["stream"]
         self._reader = asyncio.create_task(self._read())
 
     def hold(self) -> Held:
         """What is held now: also after the connection's end."""
         queries = {name: self._asked[name] for name in self.queries}
-        return Held(self.welcome["stream"], self.position, queries, {name: self.rows(name) for name in queries})
+        return Held(self.stream, self.position, queries, {name: self.rows(name) for name in queries})
 
     def cut(self) -> None:
         """The network goes away: no goodbye is said, and nothing comes any more."""
@@ -158,11 +164,16 @@ class LiveClient:
             case "stale":
                 self.stale = True
             case "unsubscribed":
-                number = self.queries.pop(frame["id"], None)
-                if number is not None and number not in self.queries.values():
-                    del self.results[number]
+                self.queries.pop(frame["id"], None)
+                self._drop_unheld()
+                if frame.get("code") == "forbidden":
+                    self.denied.add(frame["id"])
                 self._answers[frame["id"]] = frame
-            case "result" | "committed" | "refused" | "pong" | "checked":
+            case "access":
+                self._named = frame["stream"]
+            case "expiring":
+                self.expiring = frame["inMs"]
+            case "renewed" | "result" | "committed" | "refused" | "pong" | "checked":
                 if frame.get("id") is not None:
                     self._answers[frame["id"]] = frame
 
@@ -170,6 +181,7 @@ class LiveClient:
         position = parse_position(frame["position"])
         assert position >= self.position, "a client never goes back"
         self.position = position
+        self.stream = self._named
         self.stale = False
 
     def _apply(self, part: dict[str, Any]) -> None:
@@ -178,6 +190,9 @@ class LiveClient:
             case "subscribed":
                 self.queries[part["id"]] = number
                 self.results[number] = part["rows"]
+                self.denied.discard(part["id"])
+                # Live already: what its holder may see has changed, and the old number means nothing any more.
+                self._drop_unheld()
             case "resumed":
                 self.queries[part["id"]] = number
                 self.results[number] = _resumed(self._before[part["id"]], part)
@@ -187,6 +202,10 @@ class LiveClient:
                 held = {row["id"] for row in self.results[number]}
                 assert held.issuperset(part.get("remove", [])), "no row is removed that is not there"
                 self.results[number] = _changed(self.results[number], part)
+
+    def _drop_unheld(self) -> None:
+        held = {*self.queries.values()}
+        self.results = {number: rows for number, rows in self.results.items() if number in held}
 
     async def until(self, ready: Callable[[], bool], timeout: float = 15.0) -> None:
         """Wait until `ready()`; AssertionError when it takes too long or the connection ends."""
@@ -205,6 +224,8 @@ class LiveClient:
 
     async def _subscribe(self, name: str, query: str, args: dict[str, Any], *, resume: bool = False) -> None:
         self._asked[name] = (query, args)
+        # What was said of an earlier one by this name is no answer to this one.
+        self._answers.pop(name, None)
         await self.send({"type": "subscribe", "id": name, "query": query, "args": args, "resume": resume})
 
     async def _subscribed(self, name: str) -> None:
@@ -222,6 +243,13 @@ class LiveClient:
     async def query(self, query: str, **args: Any) -> Any:
         answer = await self._ask({"type": "query", "id": str(uuid4()), "query": query, "args": args})
         return answer["value"]
+
+    async def renew(self, token: str) -> int | None:
+        """Put a new token in force: in how many milliseconds it ends, None for never. Refusal when it was refused."""
+        answer = await self._ask({"type": "renew", "id": str(uuid4()), "token": token})
+        ends: int | None = answer.get("expiresInMs")
+        self.expiring = None
+        return ends
 
     async def check(self, name: str) -> str:
         """Whether a subscription's result is the same as one computed afresh, or `differed`, or that is `unknown`."""
