@@ -166,6 +166,7 @@ class LiveClient:
             case "unsubscribed":
                 self.queries.pop(frame["id"], None)
                 self._drop_unheld()
+                self._parts = [part for part in self._parts if part.get("id") != frame["id"]]
                 if frame.get("code") == "forbidden":
                     self.denied.add(frame["id"])
                 self._answers[frame["id"]] = frame
