@@ -9,7 +9,7 @@ export function ConnectionNotice() {
   const waiting = freshness.pendingMutations;
   return (
     <div className="notice" role="status" data-testid="connection-notice">
-      {connection.status === "closed" ? (
+      {connection.status === "closed" || connection.status === "refused" ? (
         <p data-tone="stopped">
           <strong>Disconnected.</strong> {connection.error?.message ?? "This window has let go of the server."} Reload
           the page to come back.
