@@ -8,6 +8,9 @@ interface Row {
 }
 type State = Readonly<Record<string, readonly Row[]>>;
 type Chance = (below: number) => number;
+/** What may be seen of each key: all rows, those whose number does not leave this remainder by three, or nothing. */
+type Rule = "all" | "none" | 0 | 1 | 2;
+type Rules = Readonly<Record<string, Rule>>;
 
 const KEYS = ["notes", "timeline", "scores"];
 const WINDOW = 6;
@@ -27,9 +30,10 @@ const whole = (chance: Chance, below: number) => Math.floor(chance(below));
 const spell = (position: number) => `0/${position.toString(16).toUpperCase()}`;
 const same = (a: Row | undefined, b: Row) => a !== undefined && a.n === b.n;
 
-/** What the server does, as simply as it can be said: a history of states, and differences between two of them. */
+/** What the server does, as simply as it can be said: a history of states and of who may see what, and differences. */
 class World {
   readonly history: State[] = [Object.fromEntries(KEYS.map((key) => [key, []]))];
+  readonly rules: Rules[] = [Object.fromEntries(KEYS.map((key) => [key, "all"]))];
   #last = 0;
 
   constructor(readonly chance: Chance) {}
@@ -58,10 +62,33 @@ class World {
       next[key] = rows;
     }
     this.history.push(next);
+    this.rules.push(this.rules.at(-1) as Rules);
+  }
+
+  /** What may be seen of some keys changes; which keys these are. */
+  decide(): string[] {
+    const before = this.rules.at(-1) as Rules;
+    const choices: Rule[] = ["all", "none", 0, 1, 2];
+    const drawn = (key: string) => (this.chance(1) < 0.6 ? choices[whole(this.chance, choices.length)] : before[key]) as Rule;
+    const after: Rules = Object.fromEntries(KEYS.map((key) => [key, drawn(key)]));
+    this.history.push(this.now);
+    this.rules.push(after);
+    return KEYS.filter((key) => before[key] !== after[key]);
+  }
+
+  rule(key: string, position = this.position): Rule {
+    return this.rules[position]?.[key] as Rule;
+  }
+
+  /** Results are of this: equal where the same may be seen. */
+  get stream(): string {
+    return JSON.stringify(this.rules.at(-1));
   }
 
   shown(key: string, position = this.position): readonly Row[] {
-    return (this.history[position]?.[key] ?? []).slice(0, WINDOW);
+    const rule = this.rule(key, position);
+    if (rule === "none") throw new Error(`nothing of ${key} may be seen at ${position}`);
+    return (this.history[position]?.[key] ?? []).filter(({ n }) => n % 3 !== rule).slice(0, WINDOW);
   }
 
   /** From the window at one position to that at the next: what is removed is there. */
@@ -97,7 +124,9 @@ class World {
   }
 }
 
-describe("whatever comes, and whenever the connection is cut", () => {
+describe("whatever comes, whoever may see it, and whenever the connection is cut", () => {
+  let total = 0;
+
   it.each(Array.from({ length: 200 }, (_, seed) => seed))("what is shown is the truth at its position: seed %i", (seed) => {
     const chance = chanceOf(seed);
     const world = new World(chance);
@@ -108,12 +137,15 @@ describe("whatever comes, and whenever the connection is cut", () => {
     let connection = 0;
     let numbers = 0;
     let resumed = 0;
+    /** What the client says in its hello: the server resumes where that is still the name of what it would send. */
+    let said: string | null = null;
 
     const connect = () => {
       connection += 1;
       received.cut();
       live = new Map();
-      received.welcomed("stream");
+      said = received.shown.stream;
+      received.welcomed(world.stream);
       const since = Number.parseInt((received.shown.position ?? "0/0").slice(2), 16);
       asked = KEYS.map((key) => ({ id: `${key}${connection}`, key, since: received.resumes(key) ? since : null }));
       for (const { id, key } of asked) received.expect(id, key);
@@ -124,8 +156,10 @@ describe("whatever comes, and whenever the connection is cut", () => {
       const [next] = asked.splice(whole(chance, asked.length), 1);
       if (!next) return;
       const { id, key, since } = next;
+      // Refused.
+      if (world.rule(key) === "none") return received.forget(key);
       numbers += 1;
-      if (since !== null && chance(1) < 0.7) {
+      if (since !== null && said === world.stream && chance(1) < 0.7) {
         resumed += 1;
         received.part(world.resumed(id, numbers, key, since));
       } else {
@@ -139,10 +173,44 @@ describe("whatever comes, and whenever the connection is cut", () => {
       received.transition(spell(world.position));
     };
 
+    /** What may be seen changes: what is denied ends, what is narrowed or widened comes again, what is granted is asked for. */
+    const decide = () => {
+      const changed = world.decide();
+      received.accessChanged(world.stream);
+      const granted = changed.filter((key) => world.rule(key) !== "none" && world.rule(key, world.position - 1) === "none");
+      for (const [number, key] of [...live]) {
+        if (!changed.includes(key)) continue;
+        live.delete(number);
+        if (world.rule(key) === "none") {
+          received.forget(key);
+          expect(received.shown.data.has(key)).toBe(false);
+          continue;
+        }
+        numbers += 1;
+        live.set(numbers, key);
+        received.part({
+          type: "subscribed",
+          id: `${key}${connection}`,
+          query: numbers,
+          position: spell(world.position),
+          rows: world.shown(key),
+        });
+      }
+      // Some never hear the end of it.
+      if (chance(1) < 0.3) return connect();
+      received.transition(spell(world.position));
+      for (const key of granted.filter((key) => !asked.some((one) => one.key === key))) {
+        const id = `${key}${connection}`;
+        asked.push({ id, key, since: null });
+        received.expect(id, key);
+      }
+    };
+
     connect();
     for (let turn = 0; turn < 80; turn += 1) {
       const choice = chance(1);
       if (choice < 0.08) connect();
+      else if (choice < 0.16) decide();
       else if (choice < 0.5) answer();
       else if (choice < 0.55) received.watermark(spell(world.position));
       else {
@@ -159,8 +227,13 @@ describe("whatever comes, and whenever the connection is cut", () => {
       }
     }
     while (asked.length > 0) answer();
-    expect([...received.shown.data.keys()].sort()).toEqual([...KEYS].sort());
+    received.watermark(spell(world.position));
+    expect([...received.shown.data.keys()].sort()).toEqual(KEYS.filter((key) => world.rule(key) !== "none").sort());
     expect(received.shown.position).toBe(spell(world.position));
-    expect(resumed).toBeGreaterThan(0);
+    total += resumed;
+  });
+
+  it("and that was put to the test", () => {
+    expect(total).toBeGreaterThan(200);
   });
 });
