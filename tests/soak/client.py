@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import WebSocketException
 from websockets.typing import Subprotocol
 
-from bonfire.access.identity import mint
+from bonfire.access.minting import mint
 from bonfire_protocol.codec import Format, decode_down, encode
 from bonfire_protocol.down import (
     Access,
@@ -214,7 +214,8 @@ class Client:
         self._confirmed = self._heard = now
 
     def _token(self) -> str:
-        return mint(TOKEN_KEY, tenant=self.tenant, user=self.user, name=self.user, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        return mint(TOKEN_KEY, tenant=self.tenant, user=self.user, name=self.user, now=now, roles=["clinician"])
 
     async def _subscribe(self, id: str) -> None:
         key = self._holding.keys.get(id)
