@@ -5,19 +5,26 @@ import logging
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from socket import socket
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 
-from bonfire.access.identity import authenticate, development_principal
+from bonfire.access.claims import ClaimNames, Rules
+from bonfire.access.identity import Identifier, Provider
+from bonfire.access.keys import HttpFetch, KeySet
+from bonfire.access.limiter import Limiter
+from bonfire.access.minting import read_development_key
+from bonfire.access.origins import Origins, Proxies
 from bonfire.access.principal import Principal
 from bonfire.changes.choose import choose_source, follow_replica
 from bonfire.changes.source import ChangeSource, bound_sql
@@ -45,7 +52,8 @@ from bonfire.telemetry.watch import MutationWatch
 from bonfire.web.fhir import fhir_routes
 from bonfire.web.health import health_routes
 from bonfire.web.pages import page_routes
-from bonfire_protocol.faults import Fault, FaultCode
+from bonfire.web.security import edge, identity_of
+from bonfire_protocol.faults import Fault
 from bonfire_protocol.up import Hello, Mutate
 
 log = logging.getLogger("bonfire")
@@ -101,7 +109,15 @@ async def start_node(
         working = asyncio.create_task(worker.run())
         working.add_done_callback(_tell_of_failure)
         stack.push_async_callback(_end, worker, working)
-        identify = _identifier(settings, development)
+        identifier = await stack.enter_async_context(_identifier(settings, development))
+        origins = Origins(settings.origins, development=development)
+        proxies = Proxies(settings.trusted_proxies)
+        limiter = Limiter(
+            time.monotonic,
+            caller_rate=settings.caller_requests,
+            tenant_rate=settings.tenant_requests,
+            failures_per_minute=settings.failed_tokens,
+        )
         watch = MutationWatch(tracing)
         functions = frozenset(mutation.name for mutation in registry.mutations)
 
@@ -126,13 +142,11 @@ async def start_node(
                 return done
 
         def authenticate_hello(hello: Hello, upgrade: Upgrade) -> Principal:
-            _check_origin(upgrade, settings.origins)
-            return identify(hello.token, hello.tenant)
+            origins.check(upgrade.headers.get("origin"), upgrade.headers.get("host"))
+            return identifier.decide(hello.token, hello.tenant)
 
         def authenticate_http(request: HTTPConnection) -> Principal:
-            scheme, _, token = request.headers.get("authorization", "").partition(" ")
-            bearer = token.strip() if scheme.lower() == "bearer" else None
-            return identify(bearer, request.headers.get("x-bonfire-tenant"))
+            return identity_of(request.scope)
 
         live = Live(
             hub,
@@ -162,8 +176,16 @@ async def start_node(
             routes=[
                 *health_routes(checks, page, worker=settings.worker),
                 *fhir_routes(database, authenticate_http, _now),
-                *page_routes(app_folder),
-            ]
+                *page_routes(app_folder, connect=_fetched_from(settings)),
+            ],
+            middleware=edge(
+                api=("/fhir",),
+                identifier=identifier,
+                limiter=limiter,
+                origins=origins,
+                proxies=proxies,
+                hsts_seconds=settings.hsts_seconds,
+            ),
         )
         yield Node(app, hub, live)
 
@@ -196,6 +218,8 @@ class Server(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
+            # By itself, uvicorn believes whoever is on this machine: see BONFIRE_TRUSTED_PROXIES.
+            proxy_headers=False,
             timeout_graceful_shutdown=5,
         )
         super().__init__(config)
@@ -285,35 +309,43 @@ def _tell_of_failure(working: "asyncio.Task[None]") -> None:
         log.error("the lane's worker failed: indexes stay pending", exc_info=error)
 
 
-def _identifier(settings: Settings, development: bool) -> Callable[[str | None, str | None], Principal]:
-    """How a caller is told: (token, tenant asked for) -> Principal."""
-
-    def identify(token: str | None, tenant: str | None) -> Principal:
-        if token is None and development:
-            return development_principal(tenant)
-        if token is None or settings.token_key is None:
-            raise Fault(FaultCode.unauthenticated, "a token is needed here", field="token", expected="a bearer token")
-        principal = authenticate(token, settings.token_key, _now())
-        if tenant is not None and tenant != principal.tenant:
-            raise Fault(
-                FaultCode.forbidden, "the token is for another tenant", field="tenant", expected="the token's tenant"
-            )
-        return principal
-
-    return identify
-
-
-def _check_origin(upgrade: Upgrade, allowed: frozenset[str]) -> None:
-    """A browser names the page that opens a socket, and lets any page open one to anywhere: only our own may, and those
-    of the origins that the operator names."""
-    origin = upgrade.headers.get("origin")
-    if origin is None or origin in allowed:
-        return
-    host = origin.partition("://")[2]
-    if host != upgrade.headers.get("host"):
-        raise Fault(
-            FaultCode.forbidden,
-            "pages of another origin may not open this socket",
-            field="Origin",
-            expected="the origin of this server, or one that BONFIRE_ORIGINS names",
+@asynccontextmanager
+async def _identifier(settings: Settings, development: bool) -> AsyncIterator[Identifier]:
+    """Who tells callers by the tokens that `settings` trust; in development, by the data folder's key too."""
+    fetch = HttpFetch()
+    provider: Provider | None = None
+    if settings.oidc_issuer is not None and settings.oidc_audience is not None:
+        names = ClaimNames(
+            tenant=settings.claim_tenant,
+            user=settings.claim_user,
+            name=settings.claim_name,
+            roles=settings.claim_roles,
+            kind=settings.claim_kind,
+            patient=settings.claim_patient,
+            purpose=settings.claim_purpose,
+            scope=settings.claim_scope,
+            behalf_of=settings.claim_behalf_of,
         )
+        rules = Rules(settings.oidc_issuer, settings.oidc_audience, names, settings.token_leeway_seconds)
+        keys = KeySet(settings.oidc_issuer, settings.oidc_jwks_url, fetch, time.monotonic)
+        provider = Provider(rules, keys)
+    identifier = Identifier(
+        _now,
+        provider=provider,
+        shared_keys=settings.token_keys,
+        development_key=(lambda: read_development_key(settings.data_dir)) if development else None,
+        leeway=settings.token_leeway_seconds,
+    )
+    try:
+        yield identifier
+    finally:
+        await identifier.close()
+        await fetch.close()
+
+
+def _fetched_from(settings: Settings) -> frozenset[str]:
+    """The origins that the app's pages may fetch from, besides our own."""
+    if settings.oidc_issuer is None:
+        return settings.pages_connect
+    parts = urlsplit(settings.oidc_issuer)
+    return settings.pages_connect | {f"{parts.scheme}://{parts.netloc}"}

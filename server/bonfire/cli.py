@@ -7,7 +7,6 @@ it can't. Exit status: 0 done, 1 it could not be done, 2 the words were wrong.
 import argparse
 import asyncio
 import os
-import secrets
 import signal
 import sys
 import tempfile
@@ -17,14 +16,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from socket import socket
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_args
 
 import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bonfire.access.identity import DEFAULT_TENANT, mint
+from bonfire.access.identity import DEFAULT_TENANT, Identifier
+from bonfire.access.minting import UnsafeKey, is_development_key, make_development_key, mint, read_development_key
+from bonfire.access.principal import Kind
 from bonfire.app import Server, run_worker, start_node
 from bonfire.changes.source import SourceUnavailable
 from bonfire.clinical.builtin import builtin_registry
@@ -59,6 +60,7 @@ err = Console(stderr=True, soft_wrap=True)
 
 EXPECTED = (
     SettingError,
+    UnsafeKey,
     ModuleError,
     RegistrationError,
     ClusterError,
@@ -156,11 +158,20 @@ def _parser() -> argparse.ArgumentParser:
 
     command("url", _url, "print the database's URL, starting the embedded one if it must", module=False)
 
-    token = command("token", _token, "mint a token with BONFIRE_TOKEN_KEY", module=False)
-    token.add_argument("--tenant", required=True, help="whose data the token opens")
+    minting = "mint a token with BONFIRE_TOKEN_KEY; without that, one for `bonfire dev`"
+    token = command("token", _token, minting, module=False)
+    token.add_argument("--tenant", default=DEFAULT_TENANT, help=f"whose data the token opens ({DEFAULT_TENANT})")
     token.add_argument("--user", required=True, help="the caller's stable id")
     token.add_argument("--name", help="the caller's name, as people read it (the id)")
-    token.add_argument("--hours", type=float, default=12.0, help="how long it is good for (12)")
+    token.add_argument("--role", action="append", help="what the caller is, once for each (clinician)")
+    token.add_argument(
+        "--kind", choices=get_args(Kind), default="person", help="what the caller is to the law (person)"
+    )
+    token.add_argument("--patient", metavar="ID", help="the patient that the caller is")
+    token.add_argument("--purpose", metavar="CODE", help="why they ask, of HL7's PurposeOfUse (TREAT)")
+    token.add_argument("--scope", action="append", help="a SMART scope that bounds the token, once for each")
+    token.add_argument("--behalf-of", metavar="USER", help="the user for whom a service or an agent acts")
+    token.add_argument("--hours", type=_hours, default=12.0, help="how long it is good for (12)")
 
     return parser
 
@@ -170,6 +181,13 @@ def _pages(text: str) -> Path:
     if not (folder / "index.html").is_file():
         raise argparse.ArgumentTypeError(f"{folder / 'index.html'} is missing: build the app first")
     return folder
+
+
+def _hours(text: str) -> float:
+    hours = float(text)
+    if not 0 < hours <= 24 * 366:
+        raise argparse.ArgumentTypeError("expected hours, more than 0 and at most a year's (8784)")
+    return hours
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -192,8 +210,6 @@ def _dev(arguments: argparse.Namespace, settings: Settings) -> int:
             f"BONFIRE_HOST: `bonfire dev` asks nobody for a token, so it listens on this machine only, not on "
             f"{settings.host}; use `bonfire serve` to be reached from elsewhere"
         )
-    if settings.token_key is None:
-        settings = replace(settings, token_key=secrets.token_hex(32))
     registry = _registry(arguments.module)
     with _postgres(settings) as url:
         _run(_prepare(url, registry))
@@ -203,8 +219,17 @@ def _dev(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _serve(arguments: argparse.Namespace, settings: Settings) -> int:
-    if settings.token_key is None:
-        raise SettingError("BONFIRE_TOKEN_KEY: `bonfire serve` needs it, to check its callers' tokens; it is not set")
+    if not settings.token_keys and settings.oidc_issuer is None:
+        raise SettingError(
+            "BONFIRE_TOKEN_KEY: `bonfire serve` needs it or BONFIRE_OIDC_ISSUER, to check its callers' tokens; "
+            "neither is set"
+        )
+    made = read_development_key(settings.data_dir)
+    if any(is_development_key(key) or key == made for key in settings.token_keys):
+        raise SettingError(
+            "BONFIRE_TOKEN_KEY: expected a key of your own; this one was made for development, where whoever has the "
+            "data folder may be anybody"
+        )
     registry = _registry(arguments.module)
     if settings.workers > 1 and arguments.handed is None:
         return _supervise(settings)
@@ -304,18 +329,29 @@ def _url(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _token(arguments: argparse.Namespace, settings: Settings) -> int:
-    if settings.token_key is None:
-        raise SettingError("BONFIRE_TOKEN_KEY: it signs the token, and is not set; the server needs the same one")
-    print(
-        mint(
-            settings.token_key,
-            tenant=arguments.tenant,
-            user=arguments.user,
-            name=arguments.name or arguments.user,
-            now=datetime.now(UTC),
-            lifetime=timedelta(hours=arguments.hours),
-        )
+    if settings.token_keys:
+        key = settings.token_keys[0]
+    else:
+        key = make_development_key(settings.data_dir)
+        err.print("A development token: `bonfire dev` takes it, `bonfire serve` does not.", highlight=False)
+    now = datetime.now(UTC)
+    token = mint(
+        key,
+        tenant=arguments.tenant,
+        user=arguments.user,
+        name=arguments.name or arguments.user,
+        now=now,
+        lifetime=timedelta(hours=arguments.hours),
+        roles=arguments.role or ["clinician"],
+        kind=arguments.kind,
+        patient=arguments.patient,
+        purpose=arguments.purpose,
+        scope=" ".join(arguments.scope) if arguments.scope else None,
+        behalf_of=arguments.behalf_of,
     )
+    # What no server would take is refused here, where it can still be mended.
+    Identifier(lambda: now, shared_keys=settings.token_keys, development_key=lambda: key).decide(token)
+    print(token)
     return 0
 
 

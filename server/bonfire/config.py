@@ -5,11 +5,13 @@ its name, what was expected and what came; an unknown `BONFIRE_*` name does too,
 otherwise silent.
 """
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 
 class SettingError(Exception):
@@ -68,6 +70,45 @@ def _origins(value: str) -> frozenset[str]:
 _ORIGIN = re.compile(r"https?://[a-zA-Z0-9.:\[\]-]+")
 
 
+def _provider_url(value: str) -> str:
+    """Whoever can change what is read from such a URL can be anybody: TLS, unless it never leaves this machine."""
+    try:
+        parts = urlsplit(value)
+        host, plain = parts.hostname, not (parts.username or parts.query or parts.fragment)
+    except ValueError:
+        host, plain = None, False
+    secure = parts.scheme == "https" or (parts.scheme == "http" and host in _LOOPBACK) if host else False
+    if not (plain and secure):
+        raise ValueError("a URL that begins with https:// (http:// on this machine only), without a query")
+    return value
+
+
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _keys(value: str) -> tuple[str, ...]:
+    keys = tuple(one.strip() for one in value.split(","))
+    if any(len(one) < 32 for one in keys) or len(keys) > 4:
+        raise ValueError("at least 32 characters, or several keys of that length with commas between them")
+    return keys
+
+
+def _claim(value: str) -> str:
+    if not value.isprintable() or value != value.strip():
+        raise ValueError("the name of a claim")
+    return value
+
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(one.strip()) for one in value.split(","))
+    except ValueError:
+        raise ValueError("addresses or networks such as 10.0.0.0/8, with commas between them") from None
+
+
 def _setting(name: str, meaning: str, parse: Callable[[str], Any], default: Any, *, secret: bool = False) -> Any:
     return field(default=default, metadata={"name": name, "meaning": meaning, "parse": parse, "secret": secret})
 
@@ -117,12 +158,70 @@ class Settings:
         _choice("auto", "wal", "listen"),
         "auto",
     )
-    token_key: str | None = _setting(
+    token_keys: tuple[str, ...] = _setting(
         "BONFIRE_TOKEN_KEY",
-        "The key that signs and checks tokens (HS256), 32 characters or more. `serve` needs it; `dev` does not.",
+        "The secret that signs and checks bonfire's own tokens (HS256), 32 characters or more. Several, with commas "
+        "between them: the first signs, all check. `serve` needs it or BONFIRE_OIDC_ISSUER.",
+        _keys,
+        (),
+        secret=True,
+    )
+    oidc_issuer: str | None = _setting(
+        "BONFIRE_OIDC_ISSUER",
+        "The identity provider whose tokens are taken: its issuer, exactly as they spell it (docs/identity.md).",
+        _provider_url,
+        None,
+    )
+    oidc_audience: str | None = _setting(
+        "BONFIRE_OIDC_AUDIENCE",
+        "What the provider's tokens must name as their audience: this server, as the provider calls it.",
         _text,
         None,
-        secret=True,
+    )
+    oidc_jwks_url: str | None = _setting(
+        "BONFIRE_OIDC_JWKS_URL",
+        "Where the provider's public keys are; without it, its OpenID configuration says where.",
+        _provider_url,
+        None,
+    )
+    claim_tenant: str = _setting(
+        "BONFIRE_CLAIM_TENANT",
+        "The claim of the provider's tokens that names the tenant; with dots, a path into objects.",
+        _claim,
+        "tenant",
+    )
+    claim_user: str = _setting("BONFIRE_CLAIM_USER", "The claim that holds the user's stable id.", _claim, "sub")
+    claim_name: str = _setting("BONFIRE_CLAIM_NAME", "The claim that holds the name that people read.", _claim, "name")
+    claim_roles: str = _setting(
+        "BONFIRE_CLAIM_ROLES", "The claim that lists the roles (a list, or words in a text).", _claim, "roles"
+    )
+    claim_kind: str = _setting(
+        "BONFIRE_CLAIM_KIND",
+        "The claim that says `person` (where it is missing), `service` or `agent`.",
+        _claim,
+        "kind",
+    )
+    claim_patient: str = _setting(
+        "BONFIRE_CLAIM_PATIENT", "The claim that holds the id of the patient that the user is.", _claim, "patient"
+    )
+    claim_purpose: str = _setting(
+        "BONFIRE_CLAIM_PURPOSE",
+        "The claim that holds the purpose of use; `TREAT` where it is missing.",
+        _claim,
+        "purpose",
+    )
+    claim_scope: str = _setting("BONFIRE_CLAIM_SCOPE", "The claim that holds SMART scopes.", _claim, "scope")
+    claim_behalf_of: str = _setting(
+        "BONFIRE_CLAIM_BEHALF_OF",
+        "The claim that holds the user for whom a service or an agent acts; `act` (RFC 8693) is understood too.",
+        _claim,
+        "behalf_of",
+    )
+    token_leeway_seconds: int = _setting(
+        "BONFIRE_TOKEN_LEEWAY_SECONDS",
+        "By how much the clock of a token's issuer and this one's may differ, in seconds.",
+        _number(0, 600),
+        60,
     )
     pool_size: int = _setting(
         "BONFIRE_POOL_SIZE", "How many connections to Postgres a node may hold.", _number(2, 500), 12
@@ -156,10 +255,48 @@ class Settings:
     )
     origins: frozenset[str] = _setting(
         "BONFIRE_ORIGINS",
-        "Origins (`https://clinic.example`, several with commas) whose pages may open the live socket, besides this "
-        "server's own.",
+        "Origins (`https://clinic.example`, several with commas) whose pages may open the live socket and use FHIR, "
+        "besides this server's own.",
         _origins,
         frozenset(),
+    )
+    pages_connect: frozenset[str] = _setting(
+        "BONFIRE_PAGES_CONNECT",
+        "Origins that the app's own pages may fetch from (an identity provider's token endpoint), besides this server "
+        "and BONFIRE_OIDC_ISSUER.",
+        _origins,
+        frozenset(),
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "BONFIRE_TRUSTED_PROXIES",
+        "Addresses or networks (`10.0.0.0/8`, several with commas) of the proxies in front, whose `X-Forwarded-For` "
+        "and `X-Forwarded-Proto` are believed.",
+        _networks,
+        (),
+    )
+    hsts_seconds: int = _setting(
+        "BONFIRE_HSTS_SECONDS",
+        "For how long browsers are told to use https only (Strict-Transport-Security), for servers behind TLS; 0: they "
+        "are not told.",
+        _number(0, 63_072_000),
+        0,
+    )
+    caller_requests: int = _setting(
+        "BONFIRE_CALLER_REQUESTS",
+        "How many HTTP requests a second a caller may make of a process in the long run, ten seconds' worth of them at "
+        "once; each 64 KiB of a body counts as one more. 0: no limit.",
+        _number(0, 1_000_000),
+        200,
+    )
+    tenant_requests: int = _setting(
+        "BONFIRE_TENANT_REQUESTS", "The same for all callers of a tenant together.", _number(0, 1_000_000), 2000
+    )
+    failed_tokens: int = _setting(
+        "BONFIRE_FAILED_TOKENS",
+        "How many refused tokens a minute are looked at for one address; 20 times as many for all addresses that have "
+        "not shown a good one lately. 0: no limit.",
+        _number(0, 1_000_000),
+        60,
     )
     embeddings: str | None = _setting(
         "BONFIRE_EMBEDDINGS",
@@ -203,8 +340,13 @@ class Settings:
                 "BONFIRE_STALE_AFTER_MS: expected more than twice BONFIRE_HEARTBEAT_MS, "
                 f"got {self.stale_after_ms} with heartbeats of {self.heartbeat_ms}"
             )
-        if self.token_key is not None and len(self.token_key) < 32:
-            raise SettingError("BONFIRE_TOKEN_KEY: expected at least 32 characters, got fewer")
+        if self.oidc_issuer is not None and self.oidc_audience is None:
+            raise SettingError(
+                "BONFIRE_OIDC_AUDIENCE: expected beside BONFIRE_OIDC_ISSUER: without it, a token for any other server "
+                "of the provider's would do here"
+            )
+        if self.oidc_issuer is None and (self.oidc_audience is not None or self.oidc_jwks_url is not None):
+            raise SettingError("BONFIRE_OIDC_ISSUER: expected beside the other BONFIRE_OIDC settings")
         if self.read_url is not None and self.database_url is None:
             raise SettingError("BONFIRE_READ_URL: expected DATABASE_URL beside it, whose replica it names")
 
@@ -231,6 +373,6 @@ def settings_table() -> str:
     """All settings as a Markdown table."""
     lines = ["| setting | default | meaning |", "|---|---|---|"]
     for one in fields(Settings):
-        default = "" if one.default in (None, frozenset()) else f"`{one.default}`"
+        default = "" if one.default in (None, frozenset(), ()) else f"`{one.default}`"
         lines.append(f"| `{one.metadata['name']}` | {default} | {one.metadata['meaning']} |")
     return "\n".join(lines) + "\n"

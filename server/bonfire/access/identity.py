@@ -1,100 +1,196 @@
-"""Who a token says the caller is.
+"""Who a caller is: told by a token, which is given to whoever knows the keys of its issuer.
 
-Tokens are JWTs signed with a secret that the server and whoever mints them share (HS256). `bonfire dev` on loopback
-asks for none: there, everybody is the same development user, in the tenant that they name.
+Three issuers may be trusted, each with keys of its own: the clinic's identity provider (OIDC, public keys, asymmetric
+algorithms only); bonfire itself, by the operator's secret; and, under `bonfire dev` alone, a developer's secret. A
+token is routed by the issuer that it claims, and then has to be signed by that issuer's key with one of that issuer's
+algorithms: nothing in it chooses how it is checked.
+
+`identify` is `prepare`, which may wait for keys, and `decide`, which does not.
 """
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
 
 import jwt
+from jwt import PyJWK
+from msgspec import Struct
 
+from bonfire.access.claims import Claims, Rules, principal_of, refused
+from bonfire.access.keys import ALGORITHMS, KeySet
+from bonfire.access.minting import ALGORITHM, AUDIENCE, DEVELOPMENT_ISSUER, ISSUER, check_key
 from bonfire.access.principal import Principal
 from bonfire_protocol.faults import Fault, FaultCode
 
-ISSUER = "bonfire"
-AUDIENCE = "bonfire"
 DEFAULT_TENANT = "default"
-_ALGORITHM = "HS256"
-# As long as the hash: RFC 7518, section 3.2.
-_MINIMUM_KEY_BYTES = 32
-_REQUIRED = ["exp", "iat", "iss", "aud", "sub", "tenant"]
+
+MOST_TOKEN_CHARACTERS = 16 * 1024
+"""Far more than any provider's token has; it is not even looked into beyond."""
+
+_TYPES = frozenset({"JWT", "AT+JWT", "APPLICATION/AT+JWT"})
+# Claims are checked by `principal_of`, with the clock that is passed in and by the rules of their issuer.
+_SIGNATURE_ONLY: Any = {
+    "verify_signature": True,
+    "enforce_minimum_key_length": True,
+    "verify_exp": False,
+    "verify_nbf": False,
+    "verify_iat": False,
+    "verify_aud": False,
+    "verify_iss": False,
+    "verify_sub": False,
+    "verify_jti": False,
+}
 
 
-def mint(
-    key: str, *, tenant: str, user: str, name: str, now: datetime, lifetime: timedelta = timedelta(hours=12)
-) -> str:
-    """A token that says: this is `user` of `tenant`, called `name`, for `lifetime` from `now`.
+class Provider(Struct, frozen=True):
+    """An identity provider: what its tokens have to say, and its keys."""
 
-    ValueError when the key is shorter than 32 bytes.
-    """
-    _check_key(key)
-    claims = {
-        "iss": ISSUER,
-        "aud": AUDIENCE,
-        "sub": user,
-        "tenant": tenant,
-        "name": name,
-        "iat": int(now.timestamp()),
-        "exp": int((now + lifetime).timestamp()),
-    }
-    return jwt.encode(claims, key, algorithm=_ALGORITHM)
+    rules: Rules
+    keys: KeySet
 
 
-def authenticate(token: str, key: str, now: datetime) -> Principal:
-    """The caller that `token` names, at time `now`.
+class Identifier:
+    """Tells who calls. `clock` is the time of day."""
 
-    Fault unauthenticated says what is wrong with the token, and holds nothing of it. ValueError when the key is shorter
-    than 32 bytes.
-    """
-    _check_key(key)
-    try:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=[_ALGORITHM],
-            audience=AUDIENCE,
-            issuer=ISSUER,
-            # Times are compared below, with the clock that was passed in.
-            options={"require": _REQUIRED, "verify_exp": False, "verify_iat": False, "verify_nbf": False},
-        )
-    except jwt.InvalidSignatureError:
-        raise _refused("it was signed with another key") from None
-    except jwt.InvalidAudienceError:
-        raise _refused(f"its audience is not `{AUDIENCE}`") from None
-    except jwt.InvalidIssuerError:
-        raise _refused(f"its issuer is not `{ISSUER}`") from None
-    except jwt.MissingRequiredClaimError as error:
-        raise _refused(f"the claim `{error.claim}` is missing") from None
-    except jwt.InvalidAlgorithmError:
-        raise _refused(f"it is not signed with {_ALGORITHM}") from None
-    except jwt.InvalidTokenError:
-        raise _refused("it is no JSON web token") from None
-    expires = claims["exp"]
-    if not isinstance(expires, int) or now >= datetime.fromtimestamp(expires, UTC):
-        raise _refused("it has expired")
-    not_before = claims.get("nbf")
-    if not_before is not None and (not isinstance(not_before, int) or now < datetime.fromtimestamp(not_before, UTC)):
-        raise _refused("it is not valid yet")
-    user, tenant, name = claims["sub"], claims["tenant"], claims.get("name", claims["sub"])
-    if not all(isinstance(claim, str) and claim for claim in (user, tenant, name)):
-        raise _refused("`sub`, `tenant` and `name` have to be text")
-    return Principal(tenant=tenant, user=user, name=name)
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        provider: Provider | None = None,
+        shared_keys: Sequence[str] = (),
+        development_key: Callable[[], str | None] | None = None,
+        leeway: int = 60,
+    ) -> None:
+        """`shared_keys` are those that check tokens of bonfire's own: several while one takes the other's place.
+        `development_key` makes this the identifier of `bonfire dev`, to whom a caller without a token is welcome as the
+        development user; it gives the developer's key, once there is one. `leeway` is in seconds.
+
+        ValueError when a key is shorter than 32 bytes.
+        """
+        for key in shared_keys:
+            check_key(key)
+        self._clock = clock
+        self._provider = provider
+        self._shared = tuple(shared_keys)
+        self._development_key = development_key
+        self._rules = Rules(ISSUER, AUDIENCE, leeway=leeway)
+        self._development_rules = Rules(DEVELOPMENT_ISSUER, AUDIENCE, leeway=leeway)
+
+    async def identify(self, token: str | None, tenant: str | None = None) -> Principal:
+        """The caller that `token` names; `tenant` is the one that the caller asked for, if any.
+
+        Fault unauthenticated says what is wrong with the token, and holds nothing of it; forbidden: it is for another
+        tenant; unavailable: its issuer's keys can't be had.
+        """
+        await self.prepare(token)
+        return self.decide(token, tenant)
+
+    async def prepare(self, token: str | None) -> None:
+        """Have here what `decide` needs for `token`. Never raises; at most a few seconds."""
+        if token is None or self._provider is None:
+            return
+        try:
+            header, claims = _read(token)
+            if claims.get("iss") == self._provider.rules.issuer:
+                _algorithm(header, ALGORITHMS)
+                await self._provider.keys.prepare(_kid(header))
+        except Fault:
+            # `decide` finds the same, and says it.
+            return
+
+    def decide(self, token: str | None, tenant: str | None = None) -> Principal:
+        """As `identify`, by the keys that are here."""
+        if token is None and self._development_key is not None:
+            return development_principal(tenant)
+        if token is None:
+            raise Fault(FaultCode.unauthenticated, "a token is needed here", field="token", expected="a bearer token")
+        principal = self._principal(token)
+        if tenant is not None and tenant != principal.tenant:
+            raise Fault(
+                FaultCode.forbidden, "the token is for another tenant", field="tenant", expected="the token's tenant"
+            )
+        return principal
+
+    async def close(self) -> None:
+        if self._provider is not None:
+            await self._provider.keys.close()
+
+    def _principal(self, token: str) -> Principal:
+        header, claims = _read(token)
+        now = self._clock().timestamp()
+        issuer = claims.get("iss")
+        if issuer is None:
+            raise refused("the claim `iss` is missing")
+        if self._provider is not None and issuer == self._provider.rules.issuer:
+            key = self._provider.keys.find(_kid(header), _algorithm(header, ALGORITHMS))
+            return principal_of(_verified(token, [key]), self._provider.rules, now)
+        if issuer == ISSUER and self._shared:
+            _algorithm(header, frozenset({ALGORITHM}))
+            return principal_of(_verified(token, self._shared), self._rules, now)
+        if issuer == DEVELOPMENT_ISSUER:
+            if self._development_key is None:
+                raise refused("it is a development token (`iss`), which `bonfire dev` takes and no other server")
+            made = self._development_key()
+            if made is None:
+                raise refused("it is a development token of another data folder")
+            _algorithm(header, frozenset({ALGORITHM}))
+            return principal_of(_verified(token, [made]), self._development_rules, now)
+        raise refused("its issuer (`iss`) is none that this server trusts")
 
 
 def development_principal(tenant: str | None) -> Principal:
-    """The caller of `bonfire dev` on loopback, where no token is asked for."""
-    return Principal(tenant=tenant or DEFAULT_TENANT, user="demo", name="Demo Clinician")
-
-
-def _check_key(key: str) -> None:
-    if len(key.encode()) < _MINIMUM_KEY_BYTES:
-        raise ValueError(f"the key that signs tokens has to have at least {_MINIMUM_KEY_BYTES} bytes")
-
-
-def _refused(reason: str) -> Fault:
-    return Fault(
-        FaultCode.unauthenticated,
-        f"the token is refused: {reason}",
-        field="token",
-        expected="a valid, unexpired token of this server",
+    """The caller of `bonfire dev` on loopback who has no token."""
+    return Principal(
+        tenant=tenant or DEFAULT_TENANT,
+        user="demo",
+        name="Demo Clinician",
+        roles=frozenset({"clinician", "administrator"}),
     )
+
+
+def _read(token: str) -> tuple[Claims, Claims]:
+    """A token's header and claims, which nobody has vouched for yet."""
+    if len(token) > MOST_TOKEN_CHARACTERS:
+        raise refused(f"it is longer than {MOST_TOKEN_CHARACTERS} characters")
+    if not token.isascii():
+        raise refused("it is no JSON web token")
+    try:
+        read = jwt.decode_complete(token, options={"verify_signature": False})
+    except jwt.PyJWTError:
+        raise refused("it is no JSON web token") from None
+    header = read["header"]
+    kind = header.get("typ", "JWT")
+    if not isinstance(kind, str) or kind.upper() not in _TYPES:
+        # RFC 8725, section 3.11: what was signed for another use is no token of access.
+        raise refused("its header says that it is something else (`typ`)")
+    return header, read["payload"]
+
+
+def _algorithm(header: Claims, allowed: frozenset[str]) -> str:
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str) or algorithm not in allowed:
+        raise refused(f"its algorithm (`alg`) is not one of its issuer's: {', '.join(sorted(allowed))}")
+    return algorithm
+
+
+def _kid(header: Claims) -> str:
+    kid = header.get("kid")
+    if not isinstance(kid, str):
+        raise refused("its header names no key (`kid`)")
+    return kid
+
+
+def _verified(token: str, keys: Sequence[str | PyJWK]) -> Claims:
+    """The claims, vouched for by one of `keys`."""
+    for key in keys:
+        algorithm = key.algorithm_name if isinstance(key, PyJWK) else ALGORITHM
+        try:
+            verified: Claims = jwt.decode(token, key, algorithms=[algorithm], options=_SIGNATURE_ONLY)
+        except jwt.InvalidSignatureError:
+            continue
+        except jwt.InvalidAlgorithmError:
+            raise refused("its algorithm (`alg`) is not that of its issuer's key") from None
+        except jwt.PyJWTError:
+            raise refused("it is no JSON web token") from None
+        return verified
+    raise refused("its signature is not by its issuer's key")

@@ -4,30 +4,29 @@ Fingerprinted files under `assets/` may be kept for ever; the entry page is aske
 build is seen at the next load.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+# Our own live socket is 'self' too (CSP level 3). Styles that an app's components set are inline; scripts never are.
 _POLICY = (
-    "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'self'; connect-src {}; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 _FILES = frozenset({".js", ".css", ".map", ".png", ".svg", ".ico", ".json", ".txt", ".webmanifest"})
-_SECURITY = {
-    "Content-Security-Policy": _POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-}
 
 
-def page_routes(folder: Path | None) -> list[Route]:
-    """Serve `folder`; without one, `/` says where an app goes."""
+def page_routes(folder: Path | None, *, connect: Iterable[str] = ()) -> list[Route]:
+    """Serve `folder`; without one, `/` says where an app goes. `connect`: origins besides our own that the pages may
+    fetch from."""
     if folder is None:
         return [Route("/", _no_app, methods=["GET"])]
     root = folder.resolve()
     entry = root / "index.html"
+    security = {"Content-Security-Policy": _POLICY.format(" ".join(["'self'", *sorted(connect)]))}
     if not entry.is_file():
         raise FileNotFoundError(f"{entry} is missing: build the app first")
 
@@ -41,11 +40,11 @@ def page_routes(folder: Path | None) -> list[Route]:
         if found:
             lasting = wanted.parent == root / "assets"
             cache = "public, max-age=31536000, immutable" if lasting else "no-cache"
-            return FileResponse(wanted, headers={**_SECURITY, "Cache-Control": cache})
+            return FileResponse(wanted, headers={**security, "Cache-Control": cache})
         if wanted.parent == root / "assets" or wanted.suffix in _FILES:
             # A file that is not there; a page's address may hold a dot too, since a FHIR id may.
             return PlainTextResponse("not found\n", status_code=404)
-        return FileResponse(entry, headers={**_SECURITY, "Cache-Control": "no-cache"})
+        return FileResponse(entry, headers={**security, "Cache-Control": "no-cache"})
 
     return [Route("/{path:path}", page, methods=["GET"])]
 
