@@ -126,7 +126,8 @@ async def test_a_row_that_does_not_belong_any_more_leaves(conn: asyncpg.Connecti
     await put(conn, "x", thing("p", title="A", hidden=True, unseen=1))
     assert views((await told(conn))[0]) == {}
     await put(conn, "x", thing(None, title="A"))
-    assert views((await told(conn))[0]) == {}, "who has no key is in nobody's list"
+    # Who has no key is in nobody's list. The other row is told, unchanged: it is nobody's now, so others may see it.
+    assert views((await told(conn))[0]) == {"names": [["", "x", None, {"id": "x", "title": "A"}]]}
     await put(conn, "x", thing("p", title="A"))
     (row,) = views((await told(conn))[0])["thingsByPatient"]
     assert row[:3] == ["p", "Basic/x", None]

@@ -30,6 +30,7 @@ def test_a_good_one_is_taken() -> None:
         ({"columns": {}, "key": (), "order": ()}, "no columns"),
         ({"columns": {"id": "text"}}, "column `id`"),
         ({"columns": {"tenant": "text"}}, "column `tenant`"),
+        ({"columns": {"facets": "jsonb"}}, "column `facets`"),
         ({"columns": {"patient_id": "text"}}, "column `patient_id`"),
         ({"columns": {"patientId": "varchar"}}, "`varchar` is none of text, timestamptz"),
         ({"columns": {**GOOD["columns"], "patientID": "text"}}, "are both `patient_id`"),

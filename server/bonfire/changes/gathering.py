@@ -19,6 +19,9 @@ CARRIED_BYTES: Final = 8 * 1024 * 1024
 NAMED_KEYS: Final = 200_000
 """Behind that, up to so many keys are named; then whole read models. Likewise of patients."""
 
+_NAMED_USERS: Final = 1000
+_EVERYBODY: Final = "*"
+
 BulkKey = tuple[str, str, str]
 """(tenant, read model, key)."""
 
@@ -33,7 +36,18 @@ class Gathered(Struct, frozen=True):
 class Gathering:
     """One transaction, message by message. `carried` and `named` are the bounds."""
 
-    __slots__ = ("_bytes", "_carried", "_keys", "_messages", "_named", "_patients", "_reset", "_touched", "is_bulk")
+    __slots__ = (
+        "_access",
+        "_bytes",
+        "_carried",
+        "_keys",
+        "_messages",
+        "_named",
+        "_patients",
+        "_reset",
+        "_touched",
+        "is_bulk",
+    )
 
     def __init__(self, *, carried: int = CARRIED_BYTES, named: int = NAMED_KEYS) -> None:
         self.is_bulk = False
@@ -45,6 +59,7 @@ class Gathering:
         self._reset: set[str] = set()
         self._touched: dict[tuple[str, str], set[str] | None] = {}
         self._patients = 0
+        self._access: dict[str | None, set[str]] = {}
 
     def add(self, message: Message, size: int) -> None:
         """The next message, which came as `size` bytes."""
@@ -68,13 +83,19 @@ class Gathering:
             for (tenant, source), patients in self._touched.items()
         ]
         reset = [Message(reset=sorted(self._reset))] if self._reset else []
-        return Gathered([*touched, *reset, *self._messages], frozenset(self._keys))
+        access = [Message(tenant=tenant, access=sorted(users)) for tenant, users in self._access.items()]
+        return Gathered([*touched, *reset, *access, *self._messages], frozenset(self._keys))
 
     def _name(self, message: Message) -> None:
         """Keep what the message touches, and let its rows go."""
         self._reset.update(message.reset)
         if message.mutation is not None or message.index is not None:
             self._messages.append(Message(tenant=message.tenant, mutation=message.mutation, index=message.index))
+        if message.access:
+            users = self._access.setdefault(message.tenant, set())
+            users.update(message.access)
+            if len(users) > _NAMED_USERS:
+                self._access[message.tenant] = {_EVERYBODY}
         if message.tenant is None:
             return
         if message.source is not None:

@@ -14,6 +14,7 @@ from bonfire.store.compile_model import (
     differs,
     group_id,
     in_scope,
+    kept_columns,
     key_text,
     nulls,
     order_terms,
@@ -113,7 +114,7 @@ class Change:
         same = render("again", table=source_table(self.source), row=again)
         return render(
             "deleted",
-            columns="".join(f", {value} as {column(name)}" for name, value in nulls(self.model).items()),
+            columns="".join(f", {value} as {name}" for name, value in nulls(self.model).items()),
             id=source_id(self.model, self.source),
             source_key=f", r.id as source_id{', r.collection' if app_state else ''}",
             scope=in_scope(self.source),
@@ -212,7 +213,7 @@ class Change:
             "latest_of_groups",
             groups=groups,
             names="".join(f", value_{place}" for place, _ in places),
-            columns="".join(f", c.{column(name)}" for name in model.columns),
+            columns="".join(f", c.{name}" for name in kept_columns(model)),
             candidates=candidates(model),
             matches="".join(f" and c.{column(name)} = g.value_{place}" for place, name in places),
             order=order_terms(model.latest_order, "c"),
@@ -238,4 +239,4 @@ def _change_parts(model: ReadModel, name: str, rows: str) -> dict[str, str]:
 
 
 def _updates(model: ReadModel) -> str:
-    return ", ".join(f"{column(name)} = excluded.{column(name)}" for name in model.columns)
+    return ", ".join(f"{name} = excluded.{name}" for name in kept_columns(model))

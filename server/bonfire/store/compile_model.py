@@ -22,7 +22,7 @@ from bonfire.store.model import (
 )
 from bonfire.store.statements import fill, read_statements
 
-COMPILER = 1
+COMPILER = 2
 """Raised when the same declaration compiles to something else: every model is then rebuilt."""
 
 SETTINGS = {
@@ -35,6 +35,9 @@ SETTINGS = {
     "standard_conforming_strings": "on",
 }
 """What an expression could depend on besides its row: the same in triggers, rebuilds and checks, whoever writes."""
+
+FACETS = "facets"
+"""The column that no model may declare: what a policy may ask of a row (docs/access.md)."""
 
 _TYPES: dict[ColumnType, str] = {
     "text": "text",
@@ -89,9 +92,15 @@ def column(name: str) -> str:
 
 
 def column_list(model: ReadModel, alias: str = "") -> str:
-    """`tenant, id` and the declared columns, of one row."""
+    """`tenant, id`, the declared columns and the facets, of one row."""
     prefix = f"{alias}." if alias else ""
-    return ", ".join(f"{prefix}{name}" for name in ("tenant", "id", *map(column, model.columns)))
+    return ", ".join(f"{prefix}{name}" for name in ("tenant", "id", *kept_columns(model)))
+
+
+def kept_columns(model: ReadModel) -> tuple[str, ...]:
+    """What a row keeps besides its tenant and id: the declared columns, and the facets of the record that it was made
+    from, which say who may see it and are no part of its JSON."""
+    return (*map(column, model.columns), FACETS)
 
 
 def source_table(source: Source) -> str:
@@ -111,8 +120,15 @@ def in_scope(source: Source) -> str:
 
 
 def nulls(model: ReadModel) -> dict[str, str]:
-    """A null of each column's type."""
-    return {name: f"null::{_TYPES[kind]}" for name, kind in model.columns.items()}
+    """A null of each kept column's type."""
+    return {column(name): f"null::{_TYPES[kind]}" for name, kind in model.columns.items()} | {FACETS: "null::text[]"}
+
+
+def source_facets(source: Source) -> str:
+    """The facets of source row `r`."""
+    if source.table == APP_STATE:
+        return "bonfire.app_state_facets(r.collection, r.owner, r.patient)"
+    return f"bonfire.facets({quote_literal(source.table)}, r.id, r.resource)"
 
 
 def projection(model: ReadModel, source: Source, rows: str) -> str:
@@ -125,6 +141,7 @@ def projection(model: ReadModel, source: Source, rows: str) -> str:
         rows=rows,
         scope="" if source.collection is None else f" where {in_scope(source)}",
         kept=_kept(model),
+        facets=source_facets(source),
         raw="".join(
             f",\n    case when r.belongs then ({source.select[name]}\n    )::{_TYPES[kind]} end{_collation(kind)}"
             f" as {column(name)}"
@@ -155,7 +172,7 @@ def latest(model: ReadModel, rows: str) -> str:
     """Of `rows`, the first of each group."""
     return render(
         "latest",
-        columns="".join(f", p.{column(name)}" for name in model.columns),
+        columns="".join(f", p.{name}" for name in kept_columns(model)),
         group_id=group_id(model, "c"),
         rows=rows,
         order=order_terms(model.latest_order, "p"),
@@ -196,7 +213,7 @@ def row_json(model: ReadModel, alias: str) -> str:
 def differs(model: ReadModel, one: str, other: str) -> str:
     """Whether two rows differ in a byte: `=` would take 1.0 for 1.00."""
     return " *<> ".join(
-        f"(row({', '.join(f'{alias}.{column(name)}' for name in model.columns)})::record)" for alias in (one, other)
+        f"(row({', '.join(f'{alias}.{name}' for name in kept_columns(model))})::record)" for alias in (one, other)
     )
 
 

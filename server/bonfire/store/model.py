@@ -111,10 +111,10 @@ class ReadModel:
             raise self._error("it has no columns")
         spelled: dict[str, str] = {}
         for column, kind in self.columns.items():
-            if _NAME.fullmatch(column) is None or column in ("id", "tenant"):
+            if _NAME.fullmatch(column) is None or column in ("id", "tenant", "facets"):
                 raise self._error(
                     f"column `{column}`: a column's name is camelCase, letters and digits, up to 32; "
-                    "`id` and `tenant` are there by themselves"
+                    "`id`, `tenant` and `facets` are there by themselves"
                 )
             if kind not in get_args(ColumnType):
                 raise self._error(f"column `{column}`: `{kind}` is none of {', '.join(get_args(ColumnType))}")

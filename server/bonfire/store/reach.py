@@ -29,9 +29,7 @@ class Clause(Struct, frozen=True):
 
     def implies(self, other: "Clause") -> bool:
         """Whether the other fits wherever this one does, as far as can be told by their words alone."""
-        return other.without <= self.without and all(
-            any(own <= group for own in self.groups) for group in other.groups
-        )
+        return other.without <= self.without and all(any(own <= group for own in self.groups) for group in other.groups)
 
 
 class Reach(Struct, frozen=True):
@@ -118,7 +116,7 @@ NOTHING = Reach()
 
 
 def _assume(clause: Clause, patient: str) -> Clause:
-    """The clause for rows with this patient facet: that word as a condition of its own, in place of others of its kind."""
+    """The clause for rows with this patient facet: that word as a condition, in place of others of its kind."""
     groups: list[frozenset[str]] = [frozenset([patient])]
     for group in clause.groups:
         if patient in group:

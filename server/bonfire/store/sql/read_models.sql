@@ -1,8 +1,9 @@
 -- projection: the rows that a source gives a model, whether they belong or not (`keep`). `offset 0` keeps each expression to
 -- one evaluation, and those of rows that do not belong to none.
-select q.tenant, q.id, {{kept}} as keep{{checked}}
+select q.tenant, q.id, {{kept}} as keep{{checked}}, q.facets
 from (
-  select r.tenant, {{id}} as id, r.belongs{{raw}}
+  select r.tenant, {{id}} as id, r.belongs{{raw}},
+    case when r.belongs then {{facets}} end as facets
   from (
     select r.*, ({{where}}
     ) is true as belongs
@@ -22,7 +23,7 @@ select {{columns}} from ({{rows}}) p where p.keep
 select true as keep, {{columns}} from {{table}}
 
 -- table: a model's table, still without indexes.
-create table {{build}} (tenant text collate "C" not null, id text collate "C" not null{{columns}})
+create table {{build}} (tenant text collate "C" not null, id text collate "C" not null{{columns}}, facets text[] not null)
 with (fillfactor = {{fill}})
 
 -- fill: the rows that belong, from one source.
@@ -77,20 +78,24 @@ delete from bonfire.read_source where source = $1
 -- reset: the live engine reads these models afresh.
 select bonfire.emit(json_build_object('reset', $1::text[])::text)
 
--- finish_table: the table's key, its readers and their tenant; then it takes the place of the old one.
+-- finish_table: the table's key, and which rows its readers see; then it takes the place of the old one.
 alter table {{build}} add primary key (tenant, id);
 {{indexes}}
 analyze {{build}};
 alter table {{build}} enable row level security;
-create policy tenant on {{build}} for select using (tenant = bonfire.current_tenant());
+create policy tenant on {{build}} for select using (
+  tenant = bonfire.current_tenant() and (bonfire.sees_all() or bonfire.in_reach(facets, (select bonfire.reach())))
+);
 grant select on {{build}} to bonfire_app;
 comment on table {{build}} is {{description}};
 drop table if exists {{table}};
 alter table {{build}} set schema read
 
--- finish_candidates: the key and the order of a latest-per-key model's candidates.
+-- finish_candidates: the key and the order of a latest-per-key model's candidates, which nobody but the owner reads.
 alter table {{table}} add primary key (tenant, id);
 create index on {{table}} ({{terms}});
+alter table {{table}} enable row level security;
+create policy tenant on {{table}} using (tenant = bonfire.current_tenant());
 analyze {{table}}
 
 -- list_index: the order of the model's lists.
