@@ -52,6 +52,22 @@ def test_everybody_is_everybody_in_either_order() -> None:
         assert gather(order, size=200).messages == [everybody]
 
 
+def test_whose_access_changes_is_kept_and_too_many_are_everybody() -> None:
+    said = [
+        Message(tenant="t", access=["ada", "bo"]),
+        Message(tenant="u", access=["*"]),
+        Message(tenant="t", access=["ada", "cy"]),
+    ]
+    assert gather([rows("v", ("k", None)), *said], size=60).messages == [
+        Message(tenant="t", access=["ada", "bo", "cy"]),
+        Message(tenant="u", access=["*"]),
+    ]
+    many = [Message(tenant="t", access=[f"u{n}"]) for n in range(1500)]
+    (everybody,) = gather(many, size=60).messages
+    assert "*" in everybody.access
+    assert len(everybody.access) <= 1000
+
+
 def test_what_a_mutation_and_the_lanes_say_is_kept() -> None:
     said = [
         Message(tenant="t", mutation="m"),

@@ -1,6 +1,6 @@
 """The agentContext index: one document a patient, rebuilt by its lane after each write that touches the patient."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import asyncpg
@@ -11,12 +11,19 @@ from bonfire.clinical.fhir_json import parse
 from bonfire.insight.agent_document import AgentDocument, ChartRow, build_document
 from bonfire.lane.handler import Write
 from bonfire.store.pool import Database
-from bonfire.store.reach import EVERYTHING
+from bonfire.store.reach import PATIENT, Clause, Reach
 
 LISTED = 100
 RECENT = 5
 
-_CHART = "select section, resource_type, id, txid, resource, total, medication from bonfire.chart($1, $2, $3)"
+_CHART = """
+select section, resource_type, id, txid, resource, total, medication,
+  bonfire.facets(resource_type, id, resource) as facets
+from bonfire.chart($1, $2, $3)
+"""
+
+_SIGNED = Reach.of([Clause(without=frozenset(["draft:true"]))])
+"""A model is told no draft: what its author has not signed yet is not so."""
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -66,7 +73,7 @@ class AgentContextIndex:
         "DocumentReference",
     )
     # Another number for documents of another shape: all are made afresh.
-    build = "1"
+    build = "2"
 
     async def begin(self, conn: asyncpg.Connection) -> None:
         await forget(conn)
@@ -77,15 +84,17 @@ class AgentContextIndex:
 
     async def prepare(self, database: Database, tenant: str, patient: str) -> Write:
         # One snapshot for both: what is said to be in the document must be what was read.
-        async with database.transaction(tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True) as conn:
-            rows = [_chart_row(row) for row in await conn.fetch(_CHART, patient, LISTED, RECENT)]
+        async with database.transaction(tenant, reach=_SIGNED, isolation="repeatable_read", readonly=True) as conn:
+            found = await conn.fetch(_CHART, patient, LISTED, RECENT)
             complete_to = await conn.fetchval("select pg_snapshot_xmin(pg_current_snapshot())::text")
+        rows = [_chart_row(row) for row in found]
         document = build_document(rows)
         if document is None:
             return lambda conn: _remove(conn, patient)
         text = _encoder.encode(document).decode()
         newest = max(row.version for row in rows)
-        return lambda conn: _put(conn, patient, text, newest, complete_to)
+        facets = _facets(patient, [word for row in found for word in row["facets"]])
+        return lambda conn: _put(conn, patient, text, facets, newest, complete_to)
 
 
 def _chart_row(row: asyncpg.Record) -> ChartRow:
@@ -100,15 +109,26 @@ def _chart_row(row: asyncpg.Record) -> ChartRow:
     )
 
 
-async def _put(conn: asyncpg.Connection, patient: str, document: str, txid: int, complete_to: str) -> None:
+def _facets(patient: str, words: Iterable[str]) -> list[str]:
+    """What may be asked of a document (docs/access.md): it has the labels of all records that it was made from, so that
+    whoever may not see one of these does not see the document."""
+    labels = sorted({word for word in words if word.startswith("label:")} - {"label:"})
+    return ["type:AgentContext", PATIENT + patient, "draft:false", *(labels or ["label:"])]
+
+
+async def _put(
+    conn: asyncpg.Connection, patient: str, document: str, facets: Sequence[str], txid: int, complete_to: str
+) -> None:
     await conn.execute(
-        """insert into bonfire.agent_context as c (patient, document, txid, complete_to, built_at)
-           values ($1, $2, $3, ($4::text)::xid8, now())
+        """insert into bonfire.agent_context as c (patient, document, facets, txid, complete_to, built_at)
+           values ($1, $2, $3, $4, ($5::text)::xid8, now())
            on conflict (tenant, patient) do update set
              version = c.version + (c.document is distinct from excluded.document)::int, document = excluded.document,
-             txid = excluded.txid, complete_to = excluded.complete_to, built_at = excluded.built_at""",
+             facets = excluded.facets, txid = excluded.txid, complete_to = excluded.complete_to,
+             built_at = excluded.built_at""",
         patient,
         document,
+        facets,
         txid,
         complete_to,
     )

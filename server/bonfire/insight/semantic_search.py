@@ -78,7 +78,14 @@ class SemanticSearchIndex:
                 );
                 create index note_chunk_patient on bonfire.note_chunk (tenant, patient);
                 alter table bonfire.note_chunk enable row level security;
-                create policy tenant on bonfire.note_chunk using (tenant = bonfire.current_tenant());
+                -- Whoever sees the note sees its pieces: the notes' own policy is asked, of each as it is now.
+                create policy tenant on bonfire.note_chunk
+                using (
+                  tenant = bonfire.current_tenant() and (bonfire.sees_all() or exists (
+                    select from public.documentreference d where d.tenant = bonfire.current_tenant() and d.id = note
+                  ))
+                )
+                with check (tenant = bonfire.current_tenant());
                 grant usage on schema {self._schema} to bonfire_app;
                 grant select, insert, update, delete on bonfire.note_chunk to bonfire_app"""
         )
