@@ -1,0 +1,30 @@
+-- insert: appends rows, a JSON array of them; when, and by which transaction, is for the database to say.
+insert into bonfire.audit (
+  tenant, id, action, subtype, user_id, user_name, user_kind, roles, behalf_of, patient, what, query, policies, purpose,
+  outcome, reason, address, surface, request, count, since, detail
+)
+select
+  e.tenant, e.id, e.action, e.subtype, e."user", e.name, e.kind, e.roles, e.behalf_of, e.patient, e.what, e.query, e.policies,
+  e.purpose, e.outcome, e.reason, e.address, e.surface, e.request, e.count, e.since, e.detail
+from json_to_recordset($1::json) as e(
+  tenant text, id uuid, action text, subtype text, "user" text, name text, kind text, roles text[], behalf_of text, patient text,
+  what text, query text, policies text[], purpose text, outcome smallint, reason text, address text, surface text, request text,
+  count bigint, since timestamptz, detail jsonb
+)
+{{more}}
+
+-- hold: a batch's own lock, so that whoever sends it again waits for the end of the first attempt.
+select pg_advisory_xact_lock($1)
+
+-- keep_months: makes the partitions of this month and the next ones; how many rows had to wait for theirs.
+select bonfire.keep_audit_months()
+
+-- seal: seals what can be sealed; null when another one is at it.
+select bonfire.seal_audit()
+
+-- head: where the chain of seals ends.
+select seq, hash, to_xid::text::bigint as to_xid, (select s.at from bonfire.audit_seal s where s.seq = h.seq) as at
+from bonfire.audit_head h
+
+-- prune: takes away the months that ended before a time, and says so in the chain.
+select month, rows from bonfire.prune_audit($1) order by month
