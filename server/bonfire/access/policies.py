@@ -19,6 +19,7 @@ from bonfire.access.compile import Effect, can_be_said
 from bonfire.access.entities import SYSTEM, spelled, user_entity
 from bonfire.access.facts import Facts
 from bonfire.access.principal import Principal
+from bonfire.access.recent import Recent
 
 MASKS = ("identity",)
 """What a permit may mask: `identity`, all that says who a patient is."""
@@ -27,6 +28,7 @@ _UNSAYABLE = "what it asks of the records that are read can't be said in facets;
 
 _FOLDER = Path(__file__).with_name("policies")
 _MOST_SETS = 256
+_MOST_SLICES = 512
 
 
 class UnknownPolicies(KeyError):
@@ -57,19 +59,35 @@ class Policy(Struct, frozen=True):
 
 
 class Policies:
-    """A parsed text. `handle` is Cedar's; `by_number` the policies by the names that Cedar gives them (`policy0`).
-    `names_records`: some policy speaks of one record by its id, so a decision may depend on it."""
+    """A parsed text. `by_number` holds the policies by the names that Cedar gives them (`policy0`), `written` the same
+    as Cedar's JSON. `names_records`: some policy speaks of one record by its id, so a decision may depend on it."""
 
     def __init__(self, text: str) -> None:
         """ValueError where the text can't be parsed."""
         self.text = text
-        self.handle = cedarpy.PolicySet.from_str(text)
+        parsed = cedarpy.PolicySet.from_str(text)
+        self.has_templates = bool(parsed.templates())
         self.written: Mapping[str, Mapping[str, Any]] = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
         self.by_number = {number: _policy(number, policy) for number, policy in self.written.items()}
         self.names_records = '"type":"Record"' in json.dumps(self.written, separators=(",", ":"))
 
-    def id_of(self, number: str) -> str:
-        return self.by_number[number].id
+        self._needed = {number: _needed_roles(policy) for number, policy in self.written.items()}
+        self._slices: Recent[cedarpy.PolicySet] = Recent(_MOST_SLICES)
+
+    def sliced(self, action: str, roles: frozenset[str]) -> cedarpy.PolicySet:
+        """Those that can be about this action and, of the permits, about somebody of these roles; for them the answer
+        is that of all. Cedar looks at each policy that it is given: of the default ones at 51, or at 5."""
+        return self._slices.get((action, roles), lambda: self._slice(action, roles))
+
+    def _slice(self, action: str, roles: frozenset[str]) -> cedarpy.PolicySet:
+        kept = {}
+        for number, policy in self.written.items():
+            needed = self._needed[number]
+            if _may_be(policy, action) and (needed is None or not needed.isdisjoint(roles)):
+                kept[number] = policy
+        return cedarpy.PolicySet.from_json_str(
+            json.dumps({"staticPolicies": kept, "templates": {}, "templateLinks": []})
+        )
 
 
 class PolicyBook:
@@ -121,7 +139,7 @@ def check(text: str) -> list[Problem]:
     except ValueError as error:
         return [Problem("error", f"it can't be parsed: {error}")]
     problems: list[Problem] = []
-    if cedarpy.PolicySet.from_str(text).templates():
+    if policies.has_templates:
         problems.append(Problem("error", "templates are of no use here: nothing links them"))
     for found in cedarpy.validate_policies(text, schema()).errors:
         named = policies.by_number.get(found.policy_id)
@@ -169,6 +187,24 @@ def _may_be(written: Mapping[str, Any], action: str) -> bool:
             return True
 
 
+def _needed_roles(written: Mapping[str, Any]) -> frozenset[str] | None:
+    """The roles of which a caller must have one for this permit to hold; None where that is not what it asks first."""
+    if written["effect"] != "permit" or not written["conditions"] or written["conditions"][0]["kind"] != "when":
+        return None
+    first = written["conditions"][0]["body"]
+    while "&&" in first:
+        first = first["&&"]["left"]
+    roles = {".": {"left": {"Var": "principal"}, "attr": "roles"}}
+    match first:
+        case {"contains": {"left": left, "right": {"Value": str() as role}}} if left == roles:
+            return frozenset([role])
+        case {"containsAny": {"left": left, "right": {"Set": [*named]}}} if left == roles:
+            texts = frozenset(element.get("Value") for element in named if isinstance(element.get("Value"), str))
+            return texts if all(element.get("Value") in texts for element in named) else None
+        case _:
+            return None
+
+
 def _somebody_administers(policies: Policies) -> bool:
     """Whether a person who has every role that the text names may administer."""
     roles = frozenset(_texts([policy["conditions"] for policy in policies.written.values()]))
@@ -179,7 +215,8 @@ def _somebody_administers(policies: Policies) -> bool:
         "resource": SYSTEM,
         "context": "{}",
     }
-    return cedarpy.is_authorized(request, policies.handle, spelled([user_entity(principal, Facts())])).allowed
+    entities = spelled([user_entity(principal, Facts())])
+    return cedarpy.is_authorized(request, policies.sliced("administer", roles), entities, schema()).allowed
 
 
 def _texts(node: Any) -> list[str]:

@@ -13,7 +13,6 @@ from msgspec import Struct
 from bonfire.access.compile import Residual, compile_residual, reach_of
 from bonfire.access.entities import SYSTEM, function_entity, record_entity, spelled, uid_text, user_entity
 from bonfire.access.facts import Facts
-from bonfire.access.formula import UNKNOWN
 from bonfire.access.policies import MASKS, Policies, schema
 from bonfire.access.principal import Principal
 from bonfire.access.recent import Recent
@@ -46,6 +45,7 @@ class Rights:
     def __init__(self, policies: Policies, principal: Principal, facts: Facts) -> None:
         self._policies = policies
         self._user = principal.user
+        self._roles = principal.roles
         self._bound = Bound(principal)
         self._entities = cedarpy.Entities.from_json_str(spelled([user_entity(principal, facts)]), schema())
         self._decisions: Recent[Decision] = Recent(_DECISIONS)
@@ -99,7 +99,7 @@ class Rights:
             "resource": resource,
             "context": "{}",
         }
-        result = cedarpy.is_authorized(request, self._policies.handle, entities)
+        result = cedarpy.is_authorized(request, self._slice(action), entities, schema())
         found = [self._policies.by_number[number] for number in result.diagnostics.reasons]
         deciding = tuple(sorted(policy.id for policy in found))
         if not result.allowed or self._failed(result.diagnostics.errors):
@@ -116,15 +116,19 @@ class Rights:
             "action": uid_text("Action", action),
             "context": {},
         }
-        result = cedarpy.is_authorized_partial(request, self._policies.handle, self._entities)
-        left = result.residuals
-        residuals: list[Residual] = []
-        for number, policy in self._policies.by_number.items():
-            if number in left:
-                residuals.append(compile_residual(policy.id, left[number], policy.mask))
-            else:
-                residuals.append(Residual(policy.id, policy.effect, UNKNOWN, policy.mask))
-        return None if self._failed(result.diagnostics.errors) else residuals
+        policies = self._slice(action)
+        result = cedarpy.is_authorized_partial(request, policies, self._entities)
+        # A name that Cedar does not take leaves it without an answer, and without the policies that forbid.
+        if len(result.residuals) != len(policies) or self._failed(result.diagnostics.errors):
+            return None
+        found = self._policies.by_number
+        return [
+            compile_residual(found[number].id, policy, found[number].mask)
+            for number, policy in result.residuals.items()
+        ]
+
+    def _slice(self, action: str) -> cedarpy.PolicySet:
+        return self._policies.sliced(action, self._roles)
 
     def _failed(self, errors: list[str]) -> bool:
         """Whether a policy that forbids could not be asked. Cedar goes on without it; nobody should."""

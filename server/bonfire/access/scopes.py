@@ -6,7 +6,7 @@ asks for what can't be told here, allows nothing; nor do those of other kinds (`
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 from urllib.parse import parse_qsl
 
@@ -18,6 +18,7 @@ from bonfire.store.reach import EVERYTHING, NOTHING, PATIENT, Clause, Reach
 
 Level = Literal["patient", "user", "system"]
 
+_LEVELS: Mapping[str, Level] = {"patient": "patient", "user": "user", "system": "system"}
 _SCOPE = re.compile(r"(patient|user|system)/(\*|[A-Z][A-Za-z]+)\.([a-z*]+)(?:\?(.+))?")
 _OLD = {"read": "rs", "write": "cud", "*": "cruds"}
 _LETTERS = re.compile(r"c?r?u?d?s?")
@@ -60,9 +61,7 @@ def parse_scope(text: str) -> Scope | None:
         categories = frozenset(value.rpartition("|")[2] for value in parameters[0][1].split(","))
         if "" in categories:
             return None
-    if level == "patient" or level == "user" or level == "system":
-        return Scope(level, type, frozenset(letters), categories)
-    return None
+    return Scope(_LEVELS[level], type, frozenset(letters), categories)
 
 
 class Bound:
