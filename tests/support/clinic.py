@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+from bonfire.access.audit import Trail
+from bonfire.access.facts import Facts
+from bonfire.access.gate import Access, Gate
+from bonfire.access.policies import PolicyBook, UnknownPolicies
 from bonfire.access.principal import Principal
 from bonfire.clinical.execute import Outcome, Retrying, mutate, query_once
 from bonfire.clinical.registry import Registry
@@ -14,9 +18,25 @@ from bonfire.lane.retry import RetryPolicy
 from bonfire.store.pool import Database
 from bonfire.store.reach import EVERYTHING
 
-AMARA = Principal(tenant="north", user="amara", name="Dr. Amara Okafor")
-BEN = Principal(tenant="north", user="ben", name="Ben Whitfield, NP")
-SOUTH = Principal(tenant="south", user="amara", name="Dr. Amara Okafor")
+CLINICIAN = frozenset({"clinician"})
+
+AMARA = Principal(tenant="north", user="amara", name="Dr. Amara Okafor", roles=CLINICIAN)
+BEN = Principal(tenant="north", user="ben", name="Ben Whitfield, NP", roles=CLINICIAN)
+SOUTH = Principal(tenant="south", user="amara", name="Dr. Amara Okafor", roles=CLINICIAN)
+NIA = Principal(tenant="north", user="nia", name="Nia Boateng, RN", roles=frozenset({"nurse"}))
+FRONT = Principal(tenant="north", user="frank", name="Frank Oduya", roles=frozenset({"frontDesk"}))
+ADMIN = Principal(tenant="north", user="root", name="Ada Minh", roles=frozenset({"administrator"}))
+SCRIBE = Principal(tenant="north", user="sam", name="Sam Reyes", roles=frozenset({"scribe"}))
+ANALYST = Principal(tenant="north", user="anna", name="Anna Lind", roles=frozenset({"analyst"}), purpose="HRESCH")
+AGENT = Principal(
+    tenant="north",
+    user="ambient",
+    name="Ambient 2",
+    roles=frozenset({"agent"}),
+    kind="agent",
+    behalf_of="amara",
+)
+NOBODY = Principal(tenant="north", user="zoe", name="Zoe")
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -30,6 +50,26 @@ class Clinic:
     now: datetime = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
     indexes: dict[str, str] = field(default_factory=dict)
     numbers: Any = field(default_factory=count)
+    gate: Gate = field(default_factory=lambda: Gate(PolicyBook()))
+
+    def __post_init__(self) -> None:
+        self.trail = Trail(self.database)
+
+    async def access(self, by: Principal) -> Access:
+        """What they may do, by the facts that the database has of them now."""
+        async with self.database.transaction(by.tenant, reach=EVERYTHING) as conn:
+            spelled = await conn.fetchval("select bonfire.access_facts($1)::text", by.user)
+        return await self.regate(by, msgspec.json.decode(spelled, type=Facts))
+
+    async def regate(self, by: Principal, facts: Facts) -> Access:
+        """The same, by these facts."""
+        try:
+            return self.gate.access(by, facts)
+        except UnknownPolicies:
+            async with self.database.transaction(by.tenant, reach=EVERYTHING) as conn:
+                text = await conn.fetchval("select text from bonfire.policy where version = $1", facts.policies)
+            self.gate.book.add(by.tenant, facts.policies, text)
+            return self.gate.access(by, facts)
 
     async def outcome(
         self,
@@ -41,12 +81,16 @@ class Clinic:
         patient: str | None = None,
         version: str | None = None,
         max_value_bytes: int = 1 << 20,
+        access: Access | None = None,
     ) -> Outcome:
+        """`access`: what the caller is held to be able to do; without it, what the database says of them now."""
         self.now += timedelta(minutes=1)
         return await mutate(
             self.database,
             self.registry,
-            by,
+            access or await self.access(by),
+            lambda facts: self.regate(by, facts),
+            self.trail,
             id=id or f"m{next(self.numbers)}",
             mutation=name,
             args=_encoder.encode(args or {}),
@@ -66,7 +110,8 @@ class Clinic:
     async def query(self, name: str, args: dict[str, Any] | None = None, *, by: Principal = AMARA) -> Any:
         """The value of a query."""
         text = _encoder.encode(args or {})
-        return msgspec.json.decode(await query_once(self.database, self.registry, by, name, text, self.now))
+        access = await self.access(by)
+        return msgspec.json.decode(await query_once(self.database, self.registry, access, name, text, self.now))
 
     async def patient(self, name: str = "Ada") -> str:
         """The id of a new patient."""

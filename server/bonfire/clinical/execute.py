@@ -2,32 +2,39 @@
 
 A mutation is one transaction: its id is claimed, the function runs, its answer is kept beside what it wrote, COMMIT. So
 whatever happens to a connection, the id tells afterwards whether it was done: it is never done twice, and nothing
-is called committed that is not.
+is called committed that is not. The caller's rights are those of the transaction: what the database says of the caller
+is read by the statement that claims the id.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 from random import Random
+from typing import assert_never
 
 import asyncpg
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from bonfire.access import audit, provenance
+from bonfire.access.audit import Event, Surface, Trail, event_of
+from bonfire.access.facts import Facts
+from bonfire.access.gate import Access, Denied
 from bonfire.access.principal import Principal
 from bonfire.clinical.contexts import MutationContext
 from bonfire.clinical.errors import AGAIN, TOO_LONG, failure
-from bonfire.clinical.queries import KeyedQuery
+from bonfire.clinical.planning import scope
+from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
 from bonfire.clinical.registry import Registry
 from bonfire.clinical.stated import Stated, check_version
 from bonfire.lane.queue import progress
 from bonfire.lane.retry import RetryPolicy, full_jitter
 from bonfire.store import mutations
 from bonfire.store.pool import Database
-from bonfire.store.reach import EVERYTHING
 from bonfire.telemetry.tracing import MutationTrace
 from bonfire_protocol.faults import Fault, FaultCode
 
@@ -52,11 +59,17 @@ class Retrying:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
+Regate = Callable[[Facts], Awaitable[Access]]
+"""The caller's access once the database says something else of them: it may have to load the tenant's policies."""
+
+REGATES = 5
+"""How often a mutation is begun afresh because its caller's facts have changed."""
+
+
 @dataclass(frozen=True)
 class _Call:
     """A mutate frame, whose it is, and what stands for both in the store."""
 
-    principal: Principal
     id: str
     mutation: str
     args: bytes
@@ -77,7 +90,9 @@ _UNTRACED = nullcontext()
 async def mutate(
     database: Database,
     registry: Registry,
-    principal: Principal,
+    access: Access,
+    regate: Regate,
+    trail: Trail,
     *,
     id: str,
     mutation: str,
@@ -90,8 +105,14 @@ async def mutate(
     retrying: Retrying | None = None,
     max_value_bytes: int = 1 << 20,
     trace: MutationTrace | None = None,
+    surface: Surface = "socket",
+    address: str | None = None,
 ) -> Outcome:
-    """Runs `mutation` for `principal`, exactly once for `id`; answers only what has committed.
+    """Runs `mutation` for the caller whom `access` is of, exactly once for `id`; answers only what has committed.
+
+    Where the database says something else of the caller than `access` was made of, `regate` makes the access that
+    counts, and the mutation is begun again. `trail` is told of refusals; of what is written the transaction itself
+    tells it, and writes its provenance. `surface` and `address` are where the caller came from.
 
     `args` is JSON; `patient` and `version` are what the caller had on the screen. `clock` gives the time with its zone;
     `indexes` says of each index whether it is "off". A transaction that met another one or lost its connection
@@ -104,21 +125,41 @@ async def mutate(
     """
     if "\0" in id:
         raise Fault(FaultCode.bad_arguments, "an id can't hold the character U+0000", field="id")
-    call = _Call(
-        principal, id, mutation, args, patient, _version(version), _digest(principal, mutation, args, patient, version)
-    )
+    principal = access.principal
+    digest = _digest(principal, mutation, args, patient, version)
+    call = _Call(id, mutation, args, patient, _version(version), digest)
     retrying = retrying or Retrying()
     committing = _Committing()
-    attempts = 0
+    attempts = regates = 0
     while True:
         attempts += 1
         exhausted = retrying.policy.exhausted(attempts)
         try:
             with _UNTRACED if trace is None else trace.transaction(attempts):
                 return await _attempt(
-                    database, registry, call, clock, new_id, indexes, max_value_bytes, committing, trace
+                    database,
+                    registry,
+                    access,
+                    call,
+                    clock,
+                    new_id,
+                    indexes,
+                    max_value_bytes,
+                    committing,
+                    trace,
+                    surface,
+                    address,
                 )
+        except _FactsChanged as changed:
+            regates += 1
+            if regates > REGATES:
+                raise Fault(FaultCode.busy, "your rights change faster than this can be done: send it again") from None
+            access = await regate(changed.facts)
+            attempts -= 1
+            continue
         except Fault as fault:
+            if fault.code is FaultCode.forbidden:
+                trail.later(_denied(access.principal, call, fault, surface, address))
             if fault.code is not FaultCode.unavailable:
                 raise
             if exhausted:
@@ -135,23 +176,40 @@ async def mutate(
 
 
 async def query_once(
-    database: Database, registry: Registry, principal: Principal, name: str, args: bytes, now: datetime
+    database: Database, registry: Registry, access: Access, name: str, args: bytes, now: datetime
 ) -> bytes:
-    """The JSON of a query's result, read once: a list, or the one value. Faults as the query's own."""
+    """The JSON of a query's result, read once, under the caller's reach: a list, or the one value.
+
+    Faults as the query's own; forbidden where the caller may not call it, or may see nothing of what it shows.
+    """
     query = registry.find_query(name)
-    async with database.transaction(
-        principal.tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True
-    ) as conn:
-        if isinstance(query, KeyedQuery):
-            return _json_list(await query.run(conn, principal, now, query.resolve(args, principal)))
-        call = query.resolve(args, principal)
-        rows = await query.run(conn, principal, now, call)
-    return rows[0] if call.shape == "one" else _json_list(rows)
+    principal = access.principal
+    access.may_call(name, "query")
+    match query:
+        case KeyedQuery():
+            keyed = query.resolve(args, principal)
+            async with _reading(database, access, keyed) as conn:
+                return _json_list(await query.run(conn, principal, now, keyed))
+        case AppQuery():
+            call = query.resolve(args, principal)
+            async with _reading(database, access, call) as conn:
+                rows = await query.run(conn, principal, now, call)
+            return rows[0] if call.shape == "one" else _json_list(rows)
+        case _:
+            assert_never(query)
+
+
+def _reading(
+    database: Database, access: Access, call: KeyedCall | AppCall
+) -> AbstractAsyncContextManager[asyncpg.Connection]:
+    reach = scope(call).reach(access)
+    return database.transaction(access.principal.tenant, reach=reach, isolation="repeatable_read", readonly=True)
 
 
 async def _attempt(
     database: Database,
     registry: Registry,
+    access: Access,
     call: _Call,
     clock: Callable[[], datetime],
     new_id: Callable[[], str],
@@ -159,11 +217,17 @@ async def _attempt(
     max_value_bytes: int,
     committing: _Committing,
     trace: MutationTrace | None,
+    surface: Surface,
+    address: str | None,
 ) -> Outcome:
-    async with database.transaction(call.principal.tenant, reach=EVERYTHING) as conn:
-        stored = await mutations.begin(conn, call.id, call.digest)
-        if stored is not None:
-            return await _replayed(conn, call.id, stored, indexes)
+    async with database.transaction(access.principal.tenant, reach=access.reach) as conn:
+        begun = await mutations.begin(conn, call.id, call.digest, access.principal.user)
+        facts = _facts(begun.facts)
+        if facts != access.facts:
+            raise _FactsChanged(facts)
+        decision = access.may_call(call.mutation, "mutation")
+        if begun.stored is not None:
+            return await _replayed(conn, call.id, begun.stored, indexes)
         # Only now: what was done under this id is answered for even where the function has changed or gone since.
         function = registry.find_mutation(call.mutation)
         arguments = function.resolve(call.args)
@@ -176,9 +240,8 @@ async def _attempt(
             )
         stated = Stated(call.patient, call.version, function.subject.of(arguments) if function.subject else None)
         await check_version(conn, stated)
-        value = await function.run(
-            MutationContext(conn, call.principal, clock(), new_id=new_id, stated=stated), arguments
-        )
+        ctx = MutationContext(conn, access, clock(), new_id=new_id, stated=stated)
+        value = await function.run(ctx, arguments)
         if len(value) > max_value_bytes:
             raise Fault(
                 FaultCode.too_large,
@@ -186,12 +249,77 @@ async def _attempt(
                 expected=f"at most {max_value_bytes} bytes",
                 got=f"{len(value)} bytes",
             )
+        await provenance.record(
+            conn, provenance.provenances(access.principal, ctx.acts, ctx.now, call.mutation), new_id
+        )
+        await audit.write(conn, _events(ctx, call, decision.policies, surface, address))
         finished = await mutations.finish(conn, call.id, call.digest, value)
         committing.begun = True
         if trace is not None:
             trace.committing(finished.xid)
     states = {name: "pending" if name in finished.pending else "fresh" for name in indexes}
     return Outcome(finished.xid, value, finished.views, _with_off(states, indexes), replayed=False)
+
+
+class _FactsChanged(Exception):
+    """The database says something else of the caller than the access was made of: make a new one, and begin again."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+
+
+@lru_cache(maxsize=4096)
+def _facts(spelled: str) -> Facts:
+    return msgspec.json.decode(spelled, type=Facts)
+
+
+def _events(
+    ctx: MutationContext, call: _Call, called: tuple[str, ...], surface: Surface, address: str | None
+) -> list[Event]:
+    """What the trail is told: each record and document that was written, and what the function itself has to say."""
+    principal = ctx.access.principal
+
+    def event(subtype: audit.Subtype, patient: str | None, what: str, policies: tuple[str, ...]) -> Event:
+        return event_of(
+            principal,
+            subtype,
+            surface,
+            patient=patient,
+            what=what,
+            query=call.mutation,
+            policies=tuple(dict.fromkeys((*called, *policies))),
+            address=address,
+            request=call.id,
+        )
+
+    events = [
+        event(
+            "sign" if act.decided.signs else act.decided.done, act.decided.patient, act.reference, act.decided.policies
+        )
+        for act in ctx.acts
+    ]
+    events += [event(kept.done, kept.patient, kept.what, kept.policies) for kept in ctx.kept]
+    events += [
+        structs.replace(
+            event(told.subtype, told.patient, told.what, told.policies), reason=told.reason, detail=dict(told.detail)
+        )
+        for told in ctx.told
+    ]
+    return events
+
+
+def _denied(principal: Principal, call: _Call, fault: Fault, surface: Surface, address: str | None) -> Event:
+    return event_of(
+        principal,
+        "deny",
+        surface,
+        patient=call.patient,
+        query=call.mutation[:128],
+        policies=fault.decision.policies if isinstance(fault, Denied) else (),
+        outcome=4,
+        address=address,
+        request=call.id,
+    )
 
 
 async def _replayed(conn: asyncpg.Connection, id: str, stored: mutations.Stored, indexes: Mapping[str, str]) -> Outcome:

@@ -7,6 +7,9 @@ absent when it is read; writing to it is refused.
 import asyncpg
 from msgspec import Raw
 
+from bonfire.access.acts import Done, Kept
+from bonfire.access.facets import app_state_facets
+from bonfire.access.gate import Access
 from bonfire.clinical.fhir_json import spell
 from bonfire.clinical.stated import Stated
 from bonfire.store import app_state
@@ -58,11 +61,15 @@ class State:
 
 
 class WritableState(State):
-    """Reading and writing, for a mutation by `user`."""
+    """Reading and writing, for a mutation by the caller whom `access` is of. Each write is decided by their policies,
+    of the document as it was and as it shall be: Fault forbidden where they do not permit it."""
 
-    def __init__(self, conn: asyncpg.Connection, user: str, stated: Stated) -> None:
-        super().__init__(conn, user)
+    def __init__(self, conn: asyncpg.Connection, access: Access, stated: Stated, kept: list[Kept]) -> None:
+        """`kept` is added to: what was written."""
+        super().__init__(conn, access.principal.user)
+        self._access = access
         self._stated = stated
+        self._kept = kept
 
     async def put(
         self,
@@ -91,27 +98,46 @@ class WritableState(State):
                     field="private",
                     expected="false",
                 )
+            kept = self._decide("update", collection, id, found.owner, found.patient)
+            if patient is not None and patient != found.patient:
+                kept = self._decide("update", collection, id, found.owner, patient)
             saved = await app_state.put(self._conn, collection, id, text, patient=patient, if_version=if_version)
         else:
             owner = self._user if private else None
+            kept = self._decide("create", collection, id, owner, patient)
             saved = await app_state.put(
                 self._conn, collection, id, text, owner=owner, patient=patient, if_version=if_version or 0
             )
         # Somebody may have put another one there in between: then all of this is rolled back.
         self._check(saved)
+        self._kept.append(kept)
         return saved
 
     async def remove(self, collection: str, id: str) -> Document | None:
         """Takes a document away; None where there was none. Faults as `put`."""
         found = await app_state.get(self._conn, collection, id)
+        kept = None
         if found is not None:
             self._check(found)
+            kept = self._decide("delete", collection, id, found.owner, found.patient)
         removed = await app_state.remove(
             self._conn, collection, id, if_version=self._stated.version_of(f"{APP_STATE}/{collection}", id)
         )
         if removed is not None:
             self._check(removed)
+            # One that was put there in between was not decided about: whoever removes it comes again.
+            if kept is None:
+                raise Fault(FaultCode.busy, "this document was put there just now: send it again")
+            self._kept.append(kept)
         return removed
+
+    def _decide(self, done: Done, collection: str, id: str, owner: str | None, patient: str | None) -> Kept:
+        facets = app_state_facets(collection, owner, patient)
+        decision = self._access.check(done, APP_STATE, id, facets)
+        if done != "delete" and not self._access.reach.fits(facets):
+            # Postgres would refuse it: who writes a row reads it back.
+            raise Fault(FaultCode.forbidden, "you may not see this document, so you may not write it", field="id")
+        return Kept(done, f"{APP_STATE}/{collection}/{id}", patient, decision.policies)
 
     def _check(self, document: Document) -> None:
         if not self._sees(document):

@@ -31,15 +31,24 @@ class Stored(Struct, frozen=True):
     finished: Finished
 
 
-async def begin(conn: asyncpg.Connection, mutation_id: str, digest: bytes) -> Stored | None:
-    """The first statement of a mutation's transaction: wait for anybody who does the same one, and return the stored
-    answer if there is one; then nothing may be done again. None: go on, and call `finish`.
+class Begun(Struct, frozen=True):
+    """`facts`: what the database says of the caller, as `bonfire.access_facts` spells it. `stored`: the first answer,
+    where the mutation was done before: then nothing may be done again."""
 
-    `digest` stands for the function and its arguments. Fault `mutation_id_reused` when the id was used for others.
+    facts: str
+    stored: Stored | None
+
+
+async def begin(conn: asyncpg.Connection, mutation_id: str, digest: bytes, user: str) -> Begun:
+    """The first statement of a mutation's transaction: wait for anybody who does the same one. Where it was not done
+    before, go on, and call `finish`.
+
+    `digest` stands for the function and its arguments, `user` is who asks. Fault `mutation_id_reused` when the id was
+    used for others.
     """
-    row = await conn.fetchrow(_STATEMENTS["begin"], mutation_id, digest)
-    if row is None:
-        return None
+    row = await conn.fetchrow(_STATEMENTS["begin"], mutation_id, digest, user)
+    if row["same"] is None:
+        return Begun(row["facts"], None)
     if not row["same"]:
         raise Fault(
             FaultCode.mutation_id_reused,
@@ -47,7 +56,7 @@ async def begin(conn: asyncpg.Connection, mutation_id: str, digest: bytes) -> St
             field="id",
             expected="a new id for each mutation",
         )
-    return Stored(row["answer"], _finished(row))
+    return Begun(row["facts"], Stored(row["answer"], _finished(row)))
 
 
 async def finish(conn: asyncpg.Connection, mutation_id: str, digest: bytes, answer: bytes) -> Finished:

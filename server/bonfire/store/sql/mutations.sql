@@ -1,5 +1,6 @@
--- begin: waits while the same mutation is being done elsewhere; a row is the first answer.
-select same, answer, views, pending, xid::text::bigint as xid from bonfire.begin_mutation($1, $2)
+-- begin: waits while the same mutation is being done elsewhere. One row: the caller's facts, and the first answer, if any.
+select b.same, b.answer, b.views, b.pending, b.xid::text::bigint as xid, bonfire.access_facts($3)::text as facts
+from (select) one left join lateral bonfire.begin_mutation($1, $2) b on true
 
 -- finish: keeps the answer, with the read models that this transaction touched and the indexes it left pending.
 select xid::text::bigint as xid, views, pending from bonfire.finish_mutation($1, $2, $3)
