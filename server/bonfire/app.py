@@ -312,7 +312,7 @@ def _tell_of_failure(working: "asyncio.Task[None]") -> None:
 @asynccontextmanager
 async def _identifier(settings: Settings, development: bool) -> AsyncIterator[Identifier]:
     """Who tells callers by the tokens that `settings` trust; in development, by the data folder's key too."""
-    fetch = HttpFetch()
+    fetch: HttpFetch | None = None
     provider: Provider | None = None
     if settings.oidc_issuer is not None and settings.oidc_audience is not None:
         names = ClaimNames(
@@ -327,6 +327,7 @@ async def _identifier(settings: Settings, development: bool) -> AsyncIterator[Id
             behalf_of=settings.claim_behalf_of,
         )
         rules = Rules(settings.oidc_issuer, settings.oidc_audience, names, settings.token_leeway_seconds)
+        fetch = HttpFetch()
         keys = KeySet(settings.oidc_issuer, settings.oidc_jwks_url, fetch, time.monotonic)
         provider = Provider(rules, keys)
     identifier = Identifier(
@@ -340,7 +341,8 @@ async def _identifier(settings: Settings, development: bool) -> AsyncIterator[Id
         yield identifier
     finally:
         await identifier.close()
-        await fetch.close()
+        if fetch is not None:
+            await fetch.close()
 
 
 def _fetched_from(settings: Settings) -> frozenset[str]:

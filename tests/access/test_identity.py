@@ -1,87 +1,435 @@
-"""Tokens: what they prove, and what a refusal says."""
+"""Tokens: what they prove, and what a refusal says. Each wrong in one thing, by each issuer."""
 
-from datetime import UTC, datetime, timedelta
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
-import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from bonfire.access.identity import authenticate, development_principal, mint
+from bonfire.access.claims import ClaimNames, Rules
+from bonfire.access.identity import MOST_TOKEN_CHARACTERS, Identifier, Provider, development_principal
+from bonfire.access.keys import HttpFetch, KeySet
+from bonfire.access.minting import mint
 from bonfire.access.principal import Principal
 from bonfire_protocol.faults import Fault, FaultCode
+from support.issuer import Issuer, encoded, issuing, jwk, private_key, signed
 
-KEY = "a development key of some forty characters"
+KEY = "a key of the operator of some forty characters"
+DEVELOPMENT_KEY = "bonfire-dev-" + "d" * 64
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
+AT = int(NOW.timestamp())
+AUDIENCE = "https://bonfire.clinic.example"
 
 
-def token(**changes: Any) -> str:
-    claims = {
-        "iss": "bonfire",
-        "aud": "bonfire",
+@pytest.fixture
+async def issuer() -> AsyncIterator[Issuer]:
+    async with issuing() as running:
+        running.publish(jwk("RSA", "rsa"), jwk("P-256", "ec"), jwk("Ed25519", "ed"), jwk("RSA", "only", alg="RS256"))
+        yield running
+
+
+def provider(issuer: Issuer, fetch: HttpFetch, names: ClaimNames | None = None) -> Provider:
+    keys = KeySet(issuer.url, None, fetch, lambda: 1000.0)
+    return Provider(Rules(issuer.url, AUDIENCE, names or ClaimNames()), keys)
+
+
+@pytest.fixture
+async def identifier(issuer: Issuer) -> AsyncIterator[Identifier]:
+    """A production server's: it trusts the provider and the operator's key."""
+    fetch = HttpFetch()
+    made = Identifier(lambda: NOW, provider=provider(issuer, fetch), shared_keys=[KEY])
+    yield made
+    await made.close()
+    await fetch.close()
+
+
+def claims(issuer: Issuer | None, **changes: Any) -> dict[str, Any]:
+    told = {
+        "iss": "bonfire" if issuer is None else issuer.url,
+        "aud": "bonfire" if issuer is None else AUDIENCE,
         "sub": "u1",
         "tenant": "north",
         "name": "Dr. Amara Okafor",
-        "iat": int(NOW.timestamp()),
-        "exp": int(NOW.timestamp()) + 60,
+        "roles": ["clinician"],
+        "iat": AT,
+        "exp": AT + 60,
     } | changes
-    return jwt.encode({name: value for name, value in claims.items() if value is not None}, KEY, algorithm="HS256")
+    return {name: value for name, value in told.items() if value is not None}
 
 
-def test_a_minted_token_names_its_caller() -> None:
-    minted = mint(KEY, tenant="north", user="u1", name="Dr. Amara Okafor", now=NOW)
-    assert authenticate(minted, KEY, NOW) == Principal(tenant="north", user="u1", name="Dr. Amara Okafor")
+async def refusal(identifier: Identifier, token: str) -> Fault:
+    with pytest.raises(Fault) as refused:
+        await identifier.identify(token)
+    assert refused.value.field == "token"
+    told = " ".join(filter(None, (refused.value.message, refused.value.expected, refused.value.got)))
+    for part in token.split("."):
+        assert len(part) < 8 or part not in told
+    return refused.value
 
 
-def test_a_token_expires_by_the_clock_that_is_passed_in() -> None:
-    minted = mint(KEY, tenant="north", user="u1", name="A", now=NOW, lifetime=timedelta(minutes=5))
-    assert authenticate(minted, KEY, NOW + timedelta(minutes=5) - timedelta(seconds=1)).user == "u1"
-    with pytest.raises(Fault, match="expired"):
-        authenticate(minted, KEY, NOW + timedelta(minutes=5))
+def whole(**changes: Any) -> Principal:
+    told: dict[str, Any] = {
+        "tenant": "north",
+        "user": "u1",
+        "name": "Dr. Amara Okafor",
+        "roles": frozenset({"clinician"}),
+        "expires_at": AT + 120,
+    } | changes
+    return Principal(**told)
+
+
+# ---- good ones --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("kind", "name", "algorithm"),
     [
-        ({"iss": "somebody"}, "issuer"),
-        ({"aud": "elsewhere"}, "audience"),
-        ({"sub": None}, "`sub` is missing"),
-        ({"tenant": None}, "`tenant` is missing"),
-        ({"exp": None}, "`exp` is missing"),
-        ({"exp": "never"}, "token is refused"),
-        ({"tenant": 7}, "have to be text"),
-        ({"tenant": ""}, "have to be text"),
-        ({"nbf": int(NOW.timestamp()) + 30}, "not valid yet"),
+        ("RSA", "rsa", "RS256"),
+        ("RSA", "rsa", "RS512"),
+        ("RSA", "rsa", "PS256"),
+        ("P-256", "ec", "ES256"),
+        ("Ed25519", "ed", "EdDSA"),
     ],
 )
-def test_a_wrong_claim_is_refused_with_its_reason(changes: dict[str, Any], reason: str) -> None:
-    with pytest.raises(Fault, match=reason) as refused:
-        authenticate(token(**changes), KEY, NOW)
+async def test_the_providers_token_names_its_caller(
+    identifier: Identifier, issuer: Issuer, kind: str, name: str, algorithm: str
+) -> None:
+    assert await identifier.identify(signed(claims(issuer), kind, name, algorithm)) == whole()
+
+
+async def test_a_token_of_ours_names_its_caller_and_nobody_is_asked_for_keys(
+    identifier: Identifier, issuer: Issuer
+) -> None:
+    token = mint(KEY, tenant="north", user="importer", name="Importer", now=NOW, kind="service", roles=["importer"])
+    found = await identifier.identify(token, "north")
+    assert (found.user, found.kind, found.roles) == ("importer", "service", frozenset({"importer"}))
+    assert issuer.asked == []
+
+
+async def test_known_keys_are_decided_by_without_waiting(identifier: Identifier, issuer: Issuer) -> None:
+    token = signed(claims(issuer), "RSA", "rsa", "RS256")
+    with pytest.raises(Fault) as early:
+        identifier.decide(token)
+    assert early.value.code is FaultCode.unavailable
+    await identifier.prepare(token)
+    assert identifier.decide(token) == whole()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"name": None}, {"name": "u1"}),
+        ({"name": "سارا\u200cبانو"}, {"name": "سارا\u200cبانو"}),
+        ({"roles": "nurse auditor"}, {"roles": frozenset({"nurse", "auditor"})}),
+        ({"roles": None}, {"roles": frozenset()}),
+        ({"kind": "agent"}, {"kind": "agent"}),
+        ({"patient": "p1"}, {"patient": "p1"}),
+        ({"patient": "Patient/p1"}, {"patient": "p1"}),
+        ({"purpose": "ETREAT"}, {"purpose": "ETREAT"}),
+        ({"scope": "openid profile"}, {"scopes": None}),
+        ({"scope": "openid patient/*.rs launch/patient"}, {"scopes": frozenset({"patient/*.rs", "launch/patient"})}),
+        ({"scope": ["user/Observation.r"]}, {"scopes": frozenset({"user/Observation.r"})}),
+        ({"behalf_of": "u9"}, {"behalf_of": "u9", "kind": "service"}),
+        ({"behalf_of": "u9", "kind": "agent"}, {"behalf_of": "u9", "kind": "agent"}),
+        (
+            {"act": {"sub": "scribe", "name": "Scribe"}},
+            {"user": "scribe", "name": "Scribe", "behalf_of": "u1", "kind": "service"},
+        ),
+        (
+            {"act": {"sub": "scribe"}, "kind": "agent"},
+            {"user": "scribe", "name": "scribe", "behalf_of": "u1", "kind": "agent"},
+        ),
+        ({"aud": ["elsewhere", AUDIENCE]}, {}),
+        ({"exp": AT + 60.9}, {}),
+        ({"exp": AT - 59}, {"expires_at": AT + 1}),
+        ({"iat": AT + 60}, {}),
+        ({"nbf": AT + 60}, {}),
+    ],
+)
+async def test_what_a_token_says_of_its_caller(
+    identifier: Identifier, issuer: Issuer, changes: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert await identifier.identify(signed(claims(issuer, **changes), "P-256", "ec", "ES256")) == whole(**expected)
+
+
+async def test_the_provider_may_call_its_claims_as_it_likes(issuer: Issuer) -> None:
+    fetch = HttpFetch()
+    names = ClaimNames(tenant="https://clinic.example/tenant", roles="realm_access.roles", user="oid")
+    identifier = Identifier(lambda: NOW, provider=provider(issuer, fetch, names))
+    told = {"tenant": None, "https://clinic.example/tenant": "south", "oid": "u7", "roles": ["not these"]}
+    token = signed(claims(issuer, **told, realm_access={"roles": ["nurse"]}), "P-256", "ec", "ES256")
+    found = await identifier.identify(token)
+    assert (found.tenant, found.user, found.roles) == ("south", "u7", frozenset({"nurse"}))
+    missing = signed(claims(issuer, **told, realm_access=7), "P-256", "ec", "ES256")
+    assert (await identifier.identify(missing)).roles == frozenset()
+    await identifier.close()
+    await fetch.close()
+
+
+# ---- wrong ones -------------------------------------------------------------------------------------------------
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"iss": None}, "`iss` is missing"),
+    ({"iss": "https://elsewhere.example"}, "`iss`"),
+    ({"iss": ["bonfire"]}, "`iss`"),
+    ({"iss": 7}, "`iss`"),
+    ({"aud": None}, "`aud` is missing"),
+    ({"aud": "elsewhere"}, "`aud`"),
+    ({"aud": []}, "`aud`"),
+    ({"aud": [7]}, "`aud`"),
+    ({"aud": {"bonfire": True}}, "`aud`"),
+    ({"sub": None}, "`sub` is missing"),
+    ({"sub": ""}, "`sub` has to be text"),
+    ({"sub": 7}, "`sub` has to be text"),
+    ({"sub": "*"}, "`sub` has to be text"),
+    ({"sub": " u1"}, "`sub` has to be text"),
+    ({"sub": "u\x001"}, "`sub` has to be text"),
+    ({"sub": "u" * 256}, "`sub` has to be text"),
+    ({"sub": "\ud800"}, "`sub` has to be text"),
+    ({"tenant": None}, "`tenant` is missing"),
+    ({"tenant": ""}, "`tenant` has to be text"),
+    ({"tenant": ["north", "south"]}, "`tenant` has to be text"),
+    ({"tenant": "north\nsouth"}, "`tenant` has to be text"),
+    ({"tenant": True}, "`tenant` has to be text"),
+    ({"name": 7}, "`name` has to be text"),
+    ({"name": ""}, "`name` has to be text"),
+    ({"name": "  "}, "`name` has to be text"),
+    ({"name": "a\nb"}, "`name` has to be text"),
+    ({"name": "n" * 256}, "`name` has to be text"),
+    ({"roles": 7}, "`roles` has to be a list"),
+    ({"roles": [7]}, "`roles` has to be a list"),
+    ({"roles": [""]}, "`roles` has to be a list"),
+    ({"roles": ["r"] * 101}, "`roles` has to be a list"),
+    ({"roles": {"clinician": True}}, "`roles` has to be a list"),
+    ({"kind": "robot"}, "`kind` has to be one of"),
+    ({"kind": ["person"]}, "`kind` has to be one of"),
+    ({"patient": "../p1"}, "`patient` has to be"),
+    ({"patient": 1}, "`patient` has to be"),
+    ({"purpose": "treat"}, "`purpose` has to be"),
+    ({"purpose": []}, "`purpose` has to be"),
+    ({"scope": {"patient/*.rs": 1}}, "`scope` has to be a list"),
+    ({"behalf_of": 7}, "`behalf_of` has to be text"),
+    ({"behalf_of": ""}, "`behalf_of` has to be text"),
+    ({"act": "scribe"}, "`act` has to be an object"),
+    ({"act": {}}, "`act.sub` is missing"),
+    ({"act": {"sub": 7}}, "`act.sub` has to be text"),
+    ({"act": {"sub": "a", "name": 7}}, "`act.name` has to be text"),
+    ({"act": {"sub": "a"}, "behalf_of": "b"}, "both say on whose behalf"),
+    ({"exp": None}, "`exp` is missing"),
+    ({"exp": AT - 60}, "expired (`exp`)"),
+    ({"exp": "never"}, "`exp` has to be a time"),
+    ({"exp": True}, "`exp` has to be a time"),
+    ({"exp": float("nan")}, "`exp` has to be a time"),
+    ({"exp": float("inf")}, "`exp` has to be a time"),
+    ({"exp": 10**400}, "`exp` has to be a time"),
+    ({"exp": -1}, "`exp` has to be a time"),
+    ({"exp": [AT + 60]}, "`exp` has to be a time"),
+    ({"iat": None}, "`iat` is missing"),
+    ({"iat": "now"}, "`iat` has to be a time"),
+    ({"iat": AT + 61}, "issued in the future (`iat`)"),
+    ({"nbf": AT + 61}, "not valid yet (`nbf`)"),
+    ({"nbf": "soon"}, "`nbf` has to be a time"),
+]
+
+
+@pytest.mark.parametrize(("changes", "reason"), WRONG)
+async def test_the_providers_token_that_is_wrong_in_one_claim_is_refused(
+    identifier: Identifier, issuer: Issuer, changes: dict[str, Any], reason: str
+) -> None:
+    fault = await refusal(identifier, signed(claims(issuer, **changes), "P-256", "ec", "ES256"))
+    assert fault.code is FaultCode.unauthenticated
+    assert reason in fault.message
+
+
+@pytest.mark.parametrize(("changes", "reason"), WRONG)
+async def test_a_token_of_ours_that_is_wrong_in_one_claim_is_refused(
+    identifier: Identifier, changes: dict[str, Any], reason: str
+) -> None:
+    fault = await refusal(identifier, encoded(claims(None, **changes), KEY, "HS256"))
+    assert fault.code is FaultCode.unauthenticated
+    assert reason in fault.message
+
+
+def spelled(*parts: object) -> str:
+    """A token of these header and claims, unsigned."""
+    return ".".join(_base64(json.dumps(part).encode()) for part in parts)
+
+
+def _base64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def confused(issuer: Issuer, form: PublicFormat, encoding: Encoding) -> str:
+    """Signed by HMAC, with the provider's public key as the secret: the classic confusion of algorithms."""
+    secret = private_key("RSA", "rsa").public_key().public_bytes(encoding, form)
+    head = spelled({"alg": "HS256", "kid": "rsa", "typ": "JWT"}, claims(issuer))
+    return f"{head}.{_base64(hmac.new(secret, head.encode(), hashlib.sha256).digest())}"
+
+
+async def test_no_algorithm_can_be_taken_for_another(identifier: Identifier, issuer: Issuer) -> None:
+    signature = _base64(b"x" * 32)
+    refused = {
+        "none": spelled({"alg": "none", "kid": "rsa"}, claims(issuer)) + ".",
+        "None": spelled({"alg": "None", "kid": "rsa"}, claims(issuer)) + ".",
+        "ours, none": spelled({"alg": "none"}, claims(None)) + ".",
+        "a list": spelled({"alg": ["RS256"], "kid": "rsa"}, claims(issuer)) + f".{signature}",
+        "no alg": spelled({"kid": "rsa"}, claims(issuer)) + f".{signature}",
+        "HS by the public key (PEM)": confused(issuer, PublicFormat.SubjectPublicKeyInfo, Encoding.PEM),
+        "HS by the public key (PKCS1)": confused(issuer, PublicFormat.PKCS1, Encoding.PEM),
+        "HS by the public key (DER)": confused(issuer, PublicFormat.SubjectPublicKeyInfo, Encoding.DER),
+        "the provider's by our secret": encoded(claims(issuer), KEY, "HS256", kid="rsa"),
+        "ours by HS512": encoded(claims(None), KEY + KEY, "HS512"),
+        "ours by the provider's key": signed(claims(None), "RSA", "rsa", "RS256"),
+        "RS by a key for ES": signed(claims(issuer), "RSA", "ec", "RS256"),
+        "PS by a key for RS only": signed(claims(issuer), "RSA", "only", "PS256"),
+    }
+    for what, token in refused.items():
+        fault = await refusal(identifier, token)
+        assert fault.code is FaultCode.unauthenticated, what
+        assert "`alg`" in fault.message, what
+
+
+async def test_a_signature_by_anyone_else_is_refused(identifier: Identifier, issuer: Issuer) -> None:
+    good = signed(claims(issuer), "P-256", "ec", "ES256")
+    head, body, signature = good.split(".")
+    other = signed(claims(issuer, tenant="south"), "P-256", "ec", "ES256").split(".")
+    refused = {
+        "another key under the name": signed(claims(issuer), "P-256", "thief", "ES256", kid="ec"),
+        "other claims": f"{head}.{other[1]}.{signature}",
+        "no signature": f"{head}.{body}.",
+        "an empty point": f"{head}.{body}.{_base64(bytes(64))}",
+        "ours by another secret": encoded(claims(None), KEY[::-1], "HS256"),
+        "a key that the token brings": signed(
+            claims(issuer), "P-256", "thief", "ES256", kid="ec", jwk=jwk("P-256", "thief")
+        ),
+        "a key that the token points to": signed(
+            claims(issuer), "P-256", "thief", "ES256", kid="ec", jku=f"{issuer.url}/thief", x5u=f"{issuer.url}/thief"
+        ),
+    }
+    for what, token in refused.items():
+        fault = await refusal(identifier, token)
+        assert fault.code is FaultCode.unauthenticated, what
+        assert "signature" in fault.message, what
+    assert set(issuer.asked) == {"/.well-known/openid-configuration", "/keys"}
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ({"kid": None}, "`kid`"),
+        ({"kid": "unknown"}, "`kid`"),
+        ({"kid": "../../dev/null"}, "`kid`"),
+        ({"kid": "rsa\x00"}, "`kid`"),
+        ({"typ": "logout+jwt"}, "`typ`"),
+        ({"typ": "dpop+jwt"}, "`typ`"),
+        ({"typ": 7}, "`typ`"),
+        ({"crit": ["exp"]}, "no JSON web token"),
+        ({"crit": "b64"}, "no JSON web token"),
+        ({"b64": False, "crit": ["b64"]}, "no JSON web token"),
+    ],
+)
+async def test_a_header_that_is_wrong_is_refused(
+    identifier: Identifier, issuer: Issuer, header: dict[str, Any], reason: str
+) -> None:
+    told = {"alg": "ES256", "kid": "ec", "typ": "JWT"} | header
+    head = spelled({name: value for name, value in told.items() if value is not None}, claims(issuer))
+    fault = await refusal(identifier, f"{head}.{_base64(b'x' * 64)}")
+    assert fault.code is FaultCode.unauthenticated
+    assert reason in fault.message
+
+
+async def test_what_is_no_token_is_refused(identifier: Identifier, issuer: Issuer) -> None:
+    good = signed(claims(issuer), "P-256", "ec", "ES256")
+    rubbish = [
+        "rubbish-with-a-secret",
+        ".",
+        "..",
+        "....",
+        " ",
+        good + "ü",
+        good + "\x00",
+        good + ".more",
+        f"{good} {good}",
+        spelled([], {}) + ".x",
+        spelled({"alg": "HS256"}, ["iss"]) + ".x",
+        spelled({"alg": "HS256"}, "bonfire") + ".x",
+        "e30.e30.",
+        "bm9uc2Vuc2U.bm9uc2Vuc2U.bm9uc2Vuc2U",
+        f"{_base64(b'[' * 9000)}.e30.eHg",
+        f"{_base64(b'{}')}.{_base64(b'[' * 9000)}.eHg",
+        f"{_base64(b'{}')}.{_base64(bytes([0xFF, 0xFE]))}.eHg",
+        *(good[:length] for length in range(1, len(good) - 1, 11)),
+    ]
+    for token in rubbish:
+        fault = await refusal(identifier, token)
+        assert fault.code is FaultCode.unauthenticated
+
+
+async def test_a_huge_token_is_not_looked_into(identifier: Identifier, issuer: Issuer) -> None:
+    token = signed(claims(issuer, padding="x" * MOST_TOKEN_CHARACTERS), "P-256", "ec", "ES256")
+    assert "longer than" in (await refusal(identifier, token)).message
+    assert issuer.asked == []
+
+
+# ---- who is trusted ---------------------------------------------------------------------------------------------
+
+
+async def test_without_a_token_nobody_is_known(identifier: Identifier) -> None:
+    with pytest.raises(Fault, match="a token is needed") as refused:
+        await identifier.identify(None)
     assert refused.value.code is FaultCode.unauthenticated
-    assert refused.value.field == "token"
 
 
-def test_a_token_without_a_name_goes_by_its_user() -> None:
-    assert authenticate(token(name=None), KEY, NOW).name == "u1"
+async def test_a_token_for_another_tenant_is_forbidden(identifier: Identifier) -> None:
+    token = mint(KEY, tenant="north", user="u1", name="A", now=NOW)
+    with pytest.raises(Fault) as refused:
+        await identifier.identify(token, "south")
+    assert refused.value.code is FaultCode.forbidden
 
 
-def test_another_key_another_algorithm_and_rubbish_are_refused() -> None:
-    with pytest.raises(Fault, match="another key"):
-        authenticate(token(), KEY[::-1], NOW)
-    unsigned = jwt.encode({"sub": "u1"}, None, algorithm="none")
-    with pytest.raises(Fault, match="HS256"):
-        authenticate(unsigned, KEY, NOW)
-    with pytest.raises(Fault, match="no JSON web token") as refused:
-        authenticate("rubbish-with-a-secret", KEY, NOW)
-    assert "rubbish" not in str(refused.value)
+async def test_a_server_trusts_only_whom_it_was_told_to(issuer: Issuer) -> None:
+    nobody = Identifier(lambda: NOW)
+    for token in (mint(KEY, tenant="t", user="u", name="n", now=NOW), signed(claims(issuer), "RSA", "rsa", "RS256")):
+        assert "`iss`" in (await refusal(nobody, token)).message
+    assert issuer.asked == []
+
+
+async def test_two_keys_are_taken_while_one_takes_the_others_place() -> None:
+    both = Identifier(lambda: NOW, shared_keys=["n" * 32, "o" * 32])
+    for key in ("n" * 32, "o" * 32):
+        assert (await both.identify(mint(key, tenant="t", user="u", name="n", now=NOW))).user == "u"
+    assert "signature" in (await refusal(both, mint("x" * 32, tenant="t", user="u", name="n", now=NOW))).message
+
+
+async def test_development_tokens_are_for_development_only(identifier: Identifier) -> None:
+    token = mint(DEVELOPMENT_KEY, tenant="north", user="u1", name="A", now=NOW, roles=["nurse"])
+    developing = Identifier(lambda: NOW, development_key=lambda: DEVELOPMENT_KEY)
+    assert (await developing.identify(token)).roles == {"nurse"}
+    assert "development token" in (await refusal(identifier, token)).message
+    # Nor may an operator who was careless with a key have them taken by it.
+    careless = Identifier(lambda: NOW, shared_keys=[DEVELOPMENT_KEY])
+    assert "development token" in (await refusal(careless, token)).message
+    elsewhere = Identifier(lambda: NOW, development_key=lambda: None)
+    assert "another data folder" in (await refusal(elsewhere, token)).message
+    other = Identifier(lambda: NOW, development_key=lambda: "bonfire-dev-" + "e" * 64)
+    assert "signature" in (await refusal(other, token)).message
+
+
+async def test_development_has_one_user_who_may_do_much_in_the_tenant_that_is_named() -> None:
+    developing = Identifier(lambda: NOW, development_key=lambda: None)
+    assert await developing.identify(None) == development_principal(None)
+    assert development_principal(None).tenant == "default"
+    assert development_principal("north").tenant == "north"
+    assert development_principal(None).roles == {"clinician", "administrator"}
+    # A token that was shown counts, even there.
+    assert (await refusal(developing, "rubbish")).code is FaultCode.unauthenticated
 
 
 def test_a_short_key_is_an_error_of_the_operator() -> None:
     with pytest.raises(ValueError, match="32 bytes"):
-        mint("short", tenant="t", user="u", name="n", now=NOW)
-    with pytest.raises(ValueError, match="32 bytes"):
-        authenticate(token(), "short", NOW)
-
-
-def test_development_has_one_user_in_the_tenant_that_is_named() -> None:
-    assert development_principal(None) == Principal(tenant="default", user="demo", name="Demo Clinician")
-    assert development_principal("north").tenant == "north"
+        Identifier(lambda: NOW, shared_keys=["short"])

@@ -59,9 +59,10 @@ class HttpFetch:
         self._most = most_bytes
         # Uncompressed, so that the bound holds for what is read.
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-        self._client = httpx.AsyncClient(timeout=timeout, headers=headers)
+        trusted = httpx.create_ssl_context()
+        self._client = httpx.AsyncClient(timeout=timeout, verify=trusted, headers=headers)
         # A proxy of the environment's would be asked for its own loopback.
-        self._near = httpx.AsyncClient(timeout=timeout, trust_env=False, headers=headers)
+        self._near = httpx.AsyncClient(timeout=timeout, verify=trusted, trust_env=False, headers=headers)
 
     async def __call__(self, url: str) -> bytes:
         client = self._near if is_loopback(url) else self._client
@@ -213,8 +214,9 @@ def _host(url: str) -> str | None:
 
 def _algorithms(key: dict[str, Any]) -> tuple[str, ...]:
     """What signatures `key` may check: the one that it names, else all that its type can."""
+    operations = key.get("key_ops", ["verify"])
     # With its private part, or for encrypting, it is nothing that we should have.
-    if key.get("use", "sig") != "sig" or "verify" not in key.get("key_ops", ["verify"]) or "d" in key:
+    if key.get("use", "sig") != "sig" or not isinstance(operations, list) or "verify" not in operations or "d" in key:
         return ()
     kind, curve = key.get("kty"), key.get("crv")
     fitting: tuple[str, ...] = ()
