@@ -125,8 +125,8 @@ async def test_an_attempt_that_is_still_under_way_is_waited_for(database: Databa
         await write(zombie, [event])
         recording = asyncio.create_task(trail.record(event))
         async with database.owner() as conn:
-            while not await conn.fetchval("select exists (select from pg_locks where locktype = 'advisory' and not
-            granted)"): await asyncio.sleep(0.01)
+            while not await conn.fetchval("select count(*) from pg_locks where locktype = 'advisory' and not granted"):
+                await asyncio.sleep(0.01)
     await recording
     assert len(await rows(database)) == 1
 
@@ -177,8 +177,11 @@ async def test_what_there_was_no_room_for_is_told(database: Database) -> None:
         trail.later(read_of(f"p{number}"))
     await trail.close()
     found = await rows(database)
-    assert sorted((row["subtype"], row["count"], row["outcome"]) for row in found) == [("lost", 2, 8), ("read", None,
-    0)] assert trail.use.lost == 2
+    assert sorted((row["subtype"], row["count"], row["outcome"]) for row in found) == [
+        ("lost", 2, 8),
+        ("read", None, 0),
+    ]
+    assert trail.use.lost == 2
 
 
 async def test_closing_writes_what_nobody_waits_for(database: Database) -> None:
@@ -220,10 +223,13 @@ async def test_one_who_has_gone_away_is_recorded_all_the_same(database: Database
 
 
 async def test_a_write_and_its_trace_are_one(database: Database) -> None:
-    with pytest.raises(RuntimeError, match="no"):
+    async def fail() -> None:
         async with database.transaction("north", reach=EVERYTHING) as conn:
             await write(conn, [read_of("p1")])
             raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        await fail()
     assert await rows(database) == []
     async with database.transaction("north", reach=EVERYTHING) as conn:
         await write(conn, [])

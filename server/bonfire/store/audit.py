@@ -160,7 +160,7 @@ async def seal(conn: asyncpg.Connection) -> int | None:
 
 
 async def head(conn: asyncpg.Connection) -> Head:
-    """Where the chain ends. `conn` is the owner's."""
+    """Where the chain ends."""
     row = await conn.fetchrow(_STATEMENTS["head"])
     return Head(row["seq"], row["hash"].hex(), row["at"])
 

@@ -163,12 +163,16 @@ create table bonfire.audit_head (
   one boolean primary key default true check (one),
   seq bigint not null,
   to_xid xid8 not null,
-  hash bytea not null
+  hash bytea not null,
+  at timestamptz
 );
 insert into bonfire.audit_head (seq, to_xid, hash) values (0, '0', '');
 
 alter table bonfire.audit_seal enable row level security;
 alter table bonfire.audit_head enable row level security;
+-- It is no tenant's, and made to be known.
+create policy known on bonfire.audit_head for select using (true);
+grant select on bonfire.audit_head to bonfire_app;
 
 -- A value with its length in bytes before it: what follows can't be taken for a part of it. Null is '-'.
 create function bonfire.audit_word(value text) returns text
@@ -223,7 +227,7 @@ begin
     (seq, kind, month, from_xid, to_xid, rows, digest, spelling, at, xid, previous, hash, leaves)
   values (head.seq, append_audit_seal.kind, append_audit_seal.month, append_audit_seal.from_xid, append_audit_seal.to_xid,
     append_audit_seal.rows, append_audit_seal.digest, 1, now, own, head.hash, link, append_audit_seal.leaves);
-  update bonfire.audit_head set seq = head.seq, hash = link;
+  update bonfire.audit_head set seq = head.seq, hash = link, at = now;
 end
 $$;
 

@@ -23,8 +23,7 @@ select bonfire.keep_audit_months()
 select bonfire.seal_audit()
 
 -- head: where the chain of seals ends.
-select seq, hash, to_xid::text::bigint as to_xid, (select s.at from bonfire.audit_seal s where s.seq = h.seq) as at
-from bonfire.audit_head h
+select seq, hash, at from bonfire.audit_head
 
 -- prune: takes away the months that ended before a time, and says so in the chain.
 select month, rows from bonfire.prune_audit($1) order by month
