@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +36,8 @@ from bonfire.clinical.registry import Registry
 from bonfire.config import SettingError, Settings, read_settings
 from bonfire.fhir.importer import import_folder
 from bonfire.listening import CannotListen
+from bonfire.policy_cli import add_arguments as add_policy_arguments
+from bonfire.policy_cli import run as run_policy
 from bonfire.reload import supervise
 from bonfire.store.cluster import ClusterError
 from bonfire.store.embedded import EmbeddedPostgres
@@ -172,6 +174,9 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--scope", action="append", help="a SMART scope that bounds the token, once for each")
     token.add_argument("--behalf-of", metavar="USER", help="the user for whom a service or an agent acts")
     token.add_argument("--hours", type=_hours, default=12.0, help="how long it is good for (12)")
+
+    policies = command("policy", _policy, "look at access policies, try them, and put them in force", module=False)
+    add_policy_arguments(policies)
 
     return parser
 
@@ -353,6 +358,18 @@ def _token(arguments: argparse.Namespace, settings: Settings) -> int:
     Identifier(lambda: now, shared_keys=settings.token_keys, development_key=lambda: key).decide(token)
     print(token)
     return 0
+
+
+def _policy(arguments: argparse.Namespace, settings: Settings) -> int:
+    def in_database(work: Callable[[Database], Awaitable[int]]) -> int:
+        async def connected(url: str) -> int:
+            async with _database(url) as database:
+                return await work(database)
+
+        with _postgres(settings) as url:
+            return _run(connected(url))
+
+    return run_policy(arguments, out, in_database)
 
 
 # ---- what commands share ----------------------------------------------------------------------------------------

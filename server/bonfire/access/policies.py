@@ -7,7 +7,7 @@ with those fields masked only. The texts that bonfire comes with are in `policie
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +74,10 @@ class Policies:
         self._needed = {number: _needed_roles(policy) for number, policy in self.written.items()}
         self._slices: Recent[cedarpy.PolicySet] = Recent(_MOST_SLICES)
 
+    def about(self, action: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """The policies that can be about this action, as they were written, by Cedar's names."""
+        return ((number, policy) for number, policy in self.written.items() if _may_be(policy, action))
+
     def sliced(self, action: str, roles: frozenset[str]) -> cedarpy.PolicySet:
         """Those that can be about this action and, of the permits, about somebody of these roles; for them the answer
         is that of all. Cedar looks at each policy that it is given: of the default ones at 51, or at 5."""
@@ -81,9 +85,9 @@ class Policies:
 
     def _slice(self, action: str, roles: frozenset[str]) -> cedarpy.PolicySet:
         kept = {}
-        for number, policy in self.written.items():
+        for number, policy in self.about(action):
             needed = self._needed[number]
-            if _may_be(policy, action) and (needed is None or not needed.isdisjoint(roles)):
+            if needed is None or not needed.isdisjoint(roles):
                 kept[number] = policy
         return cedarpy.PolicySet.from_json_str(
             json.dumps({"staticPolicies": kept, "templates": {}, "templateLinks": []})
