@@ -6,7 +6,7 @@ import re
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import WebSocketException
 
 from acceptance.conftest import Running, Start, run_bonfire
-from bonfire.access.identity import mint
+from bonfire.access.minting import mint
 from bonfire.store.cluster import VERSION
 from support.live_client import Held, LiveClient
 
@@ -25,7 +25,7 @@ CUT = (OSError, AssertionError, TimeoutError, WebSocketException)
 """What a connection fails by that ends, or never begins: the client library comes back after each."""
 
 KEY = "0123456789abcdef0123456789abcdef"
-TOKEN = mint(KEY, tenant="default", user="ada", name="Ada", now=datetime.now(UTC), lifetime=timedelta(hours=1))
+TOKEN = mint(KEY, tenant="default", user="ada", name="Ada", now=datetime.now(UTC), roles=["clinician"])
 
 
 @pytest.fixture
