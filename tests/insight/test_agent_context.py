@@ -6,7 +6,7 @@ import pytest
 from bonfire.insight.agent_context import AgentContext, AgentContextIndex, read_agent_context
 from bonfire.store import resources
 from bonfire.store.pool import Database
-from bonfire.store.reach import EVERYTHING
+from bonfire.store.reach import EVERYTHING, Clause, Reach
 from bonfire_protocol.values import Json
 from support.records import note, of, write
 
@@ -190,3 +190,34 @@ async def test_it_is_made_from_every_type_that_the_chart_reads(ada: Database) ->
     sources = {resource_type.lower() for resource_type in AgentContextIndex.sources}
     # A Medication is nobody's: a change of its name shows when its patient's context is made next.
     assert {row["relname"] for row in rows} == sources | {"medication"}
+
+
+async def test_a_draft_is_not_in_it(ada: Database) -> None:
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
+        await write(conn, "DocumentReference", "n1", note("p1", "Signed."))
+        await write(conn, "DocumentReference", "n2", note("p1", "Not yet.", docStatus="preliminary"))
+    document = (await context(ada)).document
+    assert names(document.notes) == ["n1"]
+    assert document.omitted == {}
+
+
+async def test_it_is_seen_by_whoever_may_see_all_that_it_was_made_from(ada: Database) -> None:
+    unrestricted = Reach.of([Clause(without=frozenset(["label:R"]))])
+
+    async def seen(reach: Reach) -> bool:
+        async with ada.transaction("default", reach=reach) as conn:
+            return await read_agent_context(conn, "p1") is not None
+
+    await context(ada)
+    assert await seen(unrestricted)
+    assert await seen(EVERYTHING.about("p1"))
+    assert not await seen(EVERYTHING.about("p2"))
+    assert not await seen(Reach.of([Clause(frozenset([frozenset(["type:Patient"])]))]))
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
+        await write(conn, "Condition", "c1", problem(meta={"security": [{"code": "R"}]}))
+    assert names((await context(ada)).document.problems) == ["c1"]
+    assert not await seen(unrestricted)
+    async with ada.transaction("default", reach=EVERYTHING) as conn:
+        await write(conn, "Condition", "c1", problem())
+    await context(ada)
+    assert await seen(unrestricted)

@@ -5,7 +5,7 @@ from bonfire.insight.embeddings import Embedder, ProviderError, Vector
 from bonfire.insight.semantic_search import SemanticSearchIndex, Unavailable, find_vectors
 from bonfire.store import resources
 from bonfire.store.pool import Database
-from bonfire.store.reach import EVERYTHING
+from bonfire.store.reach import EVERYTHING, NOTHING, Clause, Reach
 from support import toy_embeddings
 from support.records import note, write
 
@@ -178,3 +178,28 @@ async def forbid_extensions(conn: asyncpg.Connection) -> None:
            create event trigger forbid on ddl_command_start when tag in ('CREATE EXTENSION')
              execute function forbid()"""
     )
+
+
+async def test_a_piece_is_found_by_whoever_sees_its_note_as_it_is_now(
+    database: Database, index: SemanticSearchIndex
+) -> None:
+    async with database.transaction("default", reach=EVERYTHING) as conn:
+        await write(conn, "DocumentReference", "n1", note("p1", "Broken wrist after a fall."))
+        await write(conn, "DocumentReference", "n2", note("p2", "A wrist that hurts."))
+    await indexed(database, index, "p1")
+    await indexed(database, index, "p2")
+
+    async def found(reach: Reach, patient: str | None = None) -> list[str]:
+        async with database.transaction("default", reach=reach) as conn:
+            return sorted(hit.note for hit in await index.search(conn, "wrist", patient=patient))
+
+    unrestricted = Reach.of([Clause(without=frozenset(["label:R"]))])
+    assert await found(unrestricted) == ["n1", "n2"]
+    assert await found(EVERYTHING.about("p1")) == await found(EVERYTHING.about("p1"), "p1") == ["n1"]
+    assert await found(EVERYTHING.about("p1"), "p2") == await found(NOTHING) == []
+    async with database.transaction("default", reach=EVERYTHING) as conn:
+        restricted = note("p1", "Broken wrist after a fall.", meta={"security": [{"code": "R"}]})
+        await write(conn, "DocumentReference", "n1", restricted)
+    # The lane has not come to it yet.
+    assert await found(unrestricted) == ["n2"]
+    assert await found(EVERYTHING) == ["n1", "n2"]

@@ -25,6 +25,7 @@ async def test_true_tables_have_no_differences(database: Database) -> None:
         ("delete from read.names where id = 'x1'", ("names", "t", "x1", "missing")),
         ("update read.names set title = 'other' where id = 'x1'", ("names", "t", "x1", "different")),
         ("update read.names set title = null where id = 'x1'", ("names", "t", "x1", "different")),
+        ("update read.names set facets = '{label:}' where id = 'x1'", ("names", "t", "x1", "different")),
         ("insert into read.names (tenant, id, facets) values ('u', 'y', '{}')", ("names", "u", "y", "extra")),
         (
             "update read.things_by_patient set size = 1.0 where id = 'Basic/x1'",

@@ -10,7 +10,7 @@ import pytest
 
 from bonfire.store.model import ReadModel, Source
 from bonfire.store.pool import Database, Isolation
-from bonfire.store.reach import EVERYTHING
+from bonfire.store.reach import EVERYTHING, Clause, Reach
 from bonfire.store.readmodels import check, install, select_rows_sql
 from bonfire_protocol.values import Json
 from support.psql import psql
@@ -447,3 +447,56 @@ async def test_two_writers_of_one_record(database: Database, conn: asyncpg.Conne
 
     await asyncio.gather(*(write(n) for n in range(24)))
     assert await check(conn, [THINGS, NAMES, LATEST]) == []
+
+
+def labelled(*codes: str, **elements: object) -> Json:
+    """A thing of patient `p` whose record has these labels."""
+    return thing("p", meta={"security": [{"code": code} for code in codes]}, **elements)
+
+
+async def test_a_label_alone_changes_each_row_of_the_record_and_is_told(conn: asyncpg.Connection) -> None:
+    for way in ("one", "many"):
+        for id in ("x", "y"):
+            await put(conn, id, thing("p", title="A", kind="k", at="2020"))
+        await told(conn)
+        update = "update basic set resource = resource || $1 where id in ('x', $2)"
+        await conn.execute(update, json.dumps(labelled("R")), "y" if way == "many" else "x")
+        told_of = [message for message in await told(conn) if message.get("views")]
+        changed = {view["view"] for message in told_of for view in message["views"]}
+        assert changed == {"thingsByPatient", "names", "latestThings"}
+        rows = [row for message in told_of for view in message["views"] for row in view["rows"]]
+        assert all(row[3] is not None and "facets" not in row[3] for row in rows)
+        for name in ("things_by_patient", "names", "latest_things"):
+            facets = await conn.fetchval(f"select facets from read.{name} where id in ('x', 'Basic/x', 'p/k')")
+            assert "label:R" in facets, name
+        await conn.execute("delete from basic")
+        await told(conn)
+
+
+async def test_a_latest_row_has_the_facets_of_the_record_that_it_is_of(conn: asyncpg.Connection) -> None:
+    await put(conn, "old", labelled("R", kind="k", at="2020"))
+    await put(conn, "new", labelled("V", kind="k", at="2021"))
+    facets = "select facets from read.latest_things where id = 'p/k'"
+    assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "draft:false", "label:V"}
+    await drop(conn, "new")
+    assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "draft:false", "label:R"}
+
+
+async def test_rows_are_read_in_reach(database: Database, conn: asyncpg.Connection) -> None:
+    await put(conn, "x", labelled("R", title="A"))
+    await put(conn, "y", thing("p", title="B"))
+    await conn.execute(
+        """insert into bonfire.app_state (tenant, collection, id, owner, patient, data)
+           values ('t', 'cards', 'c', 'o', 'p', '{}')"""
+    )
+    unrestricted = Reach.of([Clause(without=frozenset(["label:R"]))])
+    async with database.transaction("t", reach=unrestricted) as app:
+        assert await app.fetchval("select array_agg(id) from read.names") == ["y"]
+        assert await app.fetchval("select array_agg(id) from read.things_by_patient") == ["Basic/y"]
+        assert len(await app.fetch(select_rows_sql(THINGS), "p", 1)) == 1
+    own = Reach.of([Clause(frozenset([frozenset(["author:o"])]))])
+    async with database.transaction("t", reach=own) as app:
+        assert await app.fetchval("select array_agg(id) from read.cards") == ["c"]
+        assert await app.fetchval("select count(*) from read.names") == 0
+    async with database.transaction("t", reach=EVERYTHING.about("q")) as app:
+        assert await app.fetchval("select count(*) from read.cards") == 0

@@ -179,11 +179,11 @@ async def test_a_consent_that_denies_refuses_those_that_it_names(conn: asyncpg.C
 async def test_many_at_once(conn: asyncpg.Connection) -> None:
     await conn.execute(
         """insert into public.careteam (tenant, id, resource)
-           select 'north', 't' || n, jsonb_build_object(
-             'status', 'active', 'subject', '{"reference": "Patient/p"}'::jsonb, 'participant', jsonb_build_array(jsonb_build_object('member',
-               jsonb_build_object('reference', 'Practitioner/u' || n))))
+           select 'north', 't' || n,
+             jsonb_set($2::jsonb, '{participant,0,member,reference}', to_jsonb('Practitioner/u' || n))
            from generate_series(1, $1::int) n""",
         1000,
+        json.dumps(team(BEN)),
     )
     (users,) = await access(conn)
     assert len(users) == 1000

@@ -80,8 +80,9 @@ async def test_nothing_is_read_of_another_tenant_or_without_a_reach(clinic: Data
         found = [table["name"] for table in await tables(conn) if table["readable"]]
         filled = {name for name in found if await conn.fetchval(f"select exists (select from {name})")}
     assert filled >= {
-        "public.patient", "public.careteam", "public.careteam_history", "read.timeline", "read.latest_scores", "bonfire.app_state",
-        "bonfire.mutation", "bonfire.job", "bonfire.agent_context", "bonfire.relation", "bonfire.policy",
+        "public.patient", "public.careteam", "public.careteam_history", "read.timeline", "read.latest_scores",
+        "bonfire.app_state", "bonfire.mutation", "bonfire.job", "bonfire.agent_context", "bonfire.relation",
+        "bonfire.policy",
     }  # fmt: skip
     counts = " union all ".join(f"select {quote_literal(name)} as name, count(*) as rows from {name}" for name in found)
     async with clinic.transaction("north", reach=EVERYTHING) as conn:

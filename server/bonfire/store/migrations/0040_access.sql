@@ -46,7 +46,7 @@ $$;
 -- What a policy may ask of a record, in short words (docs/access.md). It is run for each row that a caller of limited rights
 -- looks at, so nothing is read that is not there; and it never fails: what is not as FHIR has it says nothing.
 create function bonfire.facets(resource_type text, id text, resource jsonb) returns text[]
-language plpgsql immutable parallel safe cost 1000
+language plpgsql immutable parallel safe cost 200
 as $$
 declare
   words text[] := array['type:' || coalesce(resource_type, '')];
@@ -135,7 +135,7 @@ return (
 -- Whether a row with these facets is in `reach`: one of its clauses fits. Policies give it as `(select bonfire.reach())`, which is
 -- read once a statement and not at each row.
 create function bonfire.in_reach(facets text[], reach jsonb) returns boolean
-language plpgsql immutable parallel safe cost 500
+language plpgsql immutable parallel safe cost 50
 as $$
 declare
   clause jsonb;
