@@ -34,6 +34,40 @@ export interface AppStateRemoveArgs {
   readonly id: string;
 }
 
+export interface AuditByPatientArgs {
+  readonly patientId: string;
+  readonly limit?: number;
+}
+
+export interface AuditByUserArgs {
+  readonly userId: string;
+  readonly limit?: number;
+}
+
+/**
+ * One event: who (`user`, `name`, `kind`; on whose behalf), what (`action` C R U D E, `subtype`, `what`, `query`),
+ * why (`policies` that decided, `purpose`, a stated `reason`), and how it ended (`outcome` 0 done, 4 refused, 8 and 12
+ * failed). `count`: how many rows were shown.
+ */
+export interface AuditRow {
+  readonly id: string;
+  readonly at: string;
+  readonly user: string | null;
+  readonly name: string | null;
+  readonly kind: string | null;
+  readonly action: string;
+  readonly subtype: string;
+  readonly patient: string | null;
+  readonly what: string | null;
+  readonly query: string | null;
+  readonly policies: readonly string[];
+  readonly purpose: string | null;
+  readonly outcome: number;
+  readonly reason: string | null;
+  readonly behalfOf: string | null;
+  readonly count: number | null;
+}
+
 /** A code of a terminology: `system` is its URI, such as `http://snomed.info/sct`. */
 export interface Code {
   readonly system: string;
@@ -454,6 +488,12 @@ export const api = {
     put: mutation<AppStatePutArgs, Document>("appState.put"),
     /** Takes a document away; false where there was none. */
     remove: mutation<AppStateRemoveArgs, boolean>("appState.remove"),
+  },
+  audit: {
+    /** Who saw or changed what of this patient, when and why; the newest first. */
+    byPatient: query<AuditByPatientArgs, readonly AuditRow[]>("audit.byPatient"),
+    /** What this user saw or did, of whichever patient; the newest first. */
+    byUser: query<AuditByUserArgs, readonly AuditRow[]>("audit.byUser"),
   },
   conditions: {
     /** Adds an active problem to a patient's list. */

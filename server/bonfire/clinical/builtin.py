@@ -1,6 +1,7 @@
 """The functions that bonfire comes with, in one registry."""
 
 from bonfire.clinical.app_state import app_state
+from bonfire.clinical.audit import audit
 from bonfire.clinical.chart import chart
 from bonfire.clinical.drafts import drafts
 from bonfire.clinical.encounters import encounters
@@ -23,7 +24,7 @@ from bonfire.clinical.vitals import vitals
 def builtin_registry() -> Registry:
     """A new registry with all of them."""
     registry = Registry()
-    for part in (patients, encounters, notes, drafts, scores, vitals, chart, app_state):
+    for part in (patients, encounters, notes, drafts, scores, vitals, chart, app_state, audit):
         registry.include(part)
     for model in READ_MODELS:
         registry.add(model)
