@@ -268,19 +268,19 @@ class CutAtCommit:
 async def test_a_connection_lost_at_the_commit_is_looked_into_before_anything_is_said(
     counters: Clinic, committed: bool
 ) -> None:
-    real = counters.database
+    real, access = counters.database, await counters.access(AMARA)
     counters.database = cast(Database, CutAtCommit(real, committed=committed))
-    outcome = await counters.outcome("counters.add")
+    outcome = await counters.outcome("counters.add", access=access)
     assert (outcome.value, outcome.replayed) == (b"1", committed)
     counters.database = real
     assert await counters.query("counters.get") == 1
 
 
 async def test_a_database_that_stays_away_leaves_the_question_open(counters: Clinic) -> None:
-    real = counters.database
+    real, access = counters.database, await counters.access(AMARA)
     counters.database = cast(Database, CutAtCommit(real, committed=True, cuts=100))
     with pytest.raises(Fault) as refused:
-        await counters.outcome("counters.add", id="once")
+        await counters.outcome("counters.add", id="once", access=access)
     assert (refused.value.code, refused.value.next) == (FaultCode.unavailable, "retry")
     assert "same id" in refused.value.message
     counters.database = real

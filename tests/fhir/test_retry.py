@@ -8,6 +8,7 @@ import pytest
 from bonfire.fhir.retry import ATTEMPTS, Overtaken, Transactions
 from bonfire.store import resources
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 
 
@@ -22,7 +23,7 @@ async def test_work_that_met_others_is_done_again_from_the_start(database: Datab
             raise error
         return made.id
 
-    assert await Transactions(database, Random(0)).run("north", work) == "b"
+    assert await Transactions(database, Random(0)).run("north", work, reach=EVERYTHING) == "b"
     assert attempts == [0, 1, 2]
 
 
@@ -34,7 +35,7 @@ async def test_it_ends_with_busy(database: Database) -> None:
         raise Overtaken
 
     with pytest.raises(Fault) as refused:
-        await Transactions(database, Random(0)).run("north", work)
+        await Transactions(database, Random(0)).run("north", work, reach=EVERYTHING)
     assert refused.value.code is FaultCode.busy
     assert len(attempts) == ATTEMPTS
 
@@ -44,4 +45,4 @@ async def test_other_errors_end_it_at_once(database: Database) -> None:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await Transactions(database, Random(0)).run("north", work)
+        await Transactions(database, Random(0)).run("north", work, reach=EVERYTHING)

@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 
 from bonfire.access.audit import Trail
-from bonfire.access.facts import Facts
-from bonfire.access.gate import Access, Gate
-from bonfire.access.policies import PolicyBook, UnknownPolicies
+from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
 from bonfire.clinical.execute import Outcome, Retrying, mutate, query_once
 from bonfire.clinical.registry import Registry
 from bonfire.lane.retry import RetryPolicy
 from bonfire.store.pool import Database
 from bonfire.store.reach import EVERYTHING
+from support.gatekeeper import Gatekeeper
 
 CLINICIAN = frozenset({"clinician"})
 
@@ -50,26 +49,14 @@ class Clinic:
     now: datetime = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
     indexes: dict[str, str] = field(default_factory=dict)
     numbers: Any = field(default_factory=count)
-    gate: Gate = field(default_factory=lambda: Gate(PolicyBook()))
 
     def __post_init__(self) -> None:
         self.trail = Trail(self.database)
+        self.gatekeeper = Gatekeeper(self.database)
 
     async def access(self, by: Principal) -> Access:
         """What they may do, by the facts that the database has of them now."""
-        async with self.database.transaction(by.tenant, reach=EVERYTHING) as conn:
-            spelled = await conn.fetchval("select bonfire.access_facts($1)::text", by.user)
-        return await self.regate(by, msgspec.json.decode(spelled, type=Facts))
-
-    async def regate(self, by: Principal, facts: Facts) -> Access:
-        """The same, by these facts."""
-        try:
-            return self.gate.access(by, facts)
-        except UnknownPolicies:
-            async with self.database.transaction(by.tenant, reach=EVERYTHING) as conn:
-                text = await conn.fetchval("select text from bonfire.policy where version = $1", facts.policies)
-            self.gate.book.add(by.tenant, facts.policies, text)
-            return self.gate.access(by, facts)
+        return await self.gatekeeper.access(by)
 
     async def outcome(
         self,
@@ -89,7 +76,7 @@ class Clinic:
             self.database,
             self.registry,
             access or await self.access(by),
-            lambda facts: self.regate(by, facts),
+            lambda facts: self.gatekeeper.regate(by, facts),
             self.trail,
             id=id or f"m{next(self.numbers)}",
             mutation=name,

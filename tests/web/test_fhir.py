@@ -13,11 +13,14 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 
+from bonfire.access.audit import Trail
+from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
 from bonfire.fhir.validate import check
 from bonfire.store.pool import Database
 from bonfire.web.fhir import fhir_routes
 from bonfire_protocol.faults import Fault, FaultCode
+from support.gatekeeper import Gatekeeper
 
 BASE = "http://clinic.example/fhir"
 TYPE = {"content-type": "application/fhir+json"}
@@ -26,18 +29,20 @@ PRACTITIONER: dict[str, Any] = {"resourceType": "Practitioner", "identifier": [{
 MAX_BODY = 200_000
 
 
-def authenticate(connection: HTTPConnection) -> Principal:
-    tenant = connection.headers.get("x-tenant")
-    if tenant is None:
-        raise Fault(FaultCode.unauthenticated, "no token")
-    return Principal(tenant, "u", "User")
-
-
 def application(database: Database, base_url: str | None = BASE) -> Starlette:
     ids = count(1)
+    gatekeeper = Gatekeeper(database)
+
+    async def admit(connection: HTTPConnection) -> Access:
+        tenant = connection.headers.get("x-tenant")
+        if tenant is None:
+            raise Fault(FaultCode.unauthenticated, "no token")
+        return await gatekeeper.access(Principal(tenant, "u", "User", roles=frozenset({"clinician"})))
+
     routes = fhir_routes(
         database,
-        authenticate,
+        admit,
+        Trail(database),
         lambda: datetime(2026, 1, 1, tzinfo=UTC),
         new_id=lambda: f"new-{next(ids)}",
         random=Random(0),

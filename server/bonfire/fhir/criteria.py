@@ -45,6 +45,11 @@ class Criteria:
         tokens = [sorted((token.system or "", token.value) for token in group) for group in self.identifiers]
         return repr((self.resource_type, ids, tokens))
 
+    @property
+    def names(self) -> str:
+        """The parameters that were asked by, without their values."""
+        return ",".join([*(["_id"] if self.ids else []), *(["identifier"] if self.identifiers else [])])
+
     def met_by(self, id_: str, resource: Mapping[str, Any]) -> bool:
         """Whether the resource of this type under `id_` is meant."""
         found = _identifiers(resource)

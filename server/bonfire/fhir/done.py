@@ -1,6 +1,7 @@
 """What became of an entry of a transaction: a closed union, which `answers` spells as FHIR does."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -45,12 +46,19 @@ class Found:
 Done = Wrote | Deleted | Shown | Found
 
 
-async def naming(entry: Entry, work: Awaitable[Result]) -> Result:
-    """The result of `work`; a fault says which entry it was."""
+@contextmanager
+def naming_fault(entry: Entry) -> Iterator[None]:
+    """A fault in it says which entry it was."""
     try:
-        return await work
+        yield
     except Refusal:
         raise
     except Fault as fault:
         issues = [Issue(issue.code, issue.details, entry.place) for issue in issues_of(fault)]
         raise Refusal(issues, code=fault.code) from None
+
+
+async def naming(entry: Entry, work: Awaitable[Result]) -> Result:
+    """The result of `work`; a fault says which entry it was."""
+    with naming_fault(entry):
+        return await work

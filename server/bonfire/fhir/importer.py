@@ -22,6 +22,7 @@ from bonfire.fhir.outcome import Issue, issues_of
 from bonfire.fhir.retry import Transactions
 from bonfire.fhir.transact import NewId, transact
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault
 
 Progress = Callable[[int, int, int], None]
@@ -157,7 +158,7 @@ class _Importer:
     async def _load_unit(self, path: Path, unit: Unit) -> list[Failure]:
         """Load a unit, by lines where it can't be as a whole. Returns what may be tried again later."""
         try:
-            done = await self.transactions.run(self.tenant, lambda conn: self._transact(conn, unit))
+            done = await self.transactions.run(self.tenant, lambda conn: self._transact(conn, unit), reach=EVERYTHING)
         except (Fault, asyncpg.PostgresError) as error:
             if isinstance(error, Fault) and error.next == "retry":
                 raise

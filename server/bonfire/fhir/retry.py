@@ -10,7 +10,7 @@ import asyncpg
 
 from bonfire.lane.retry import full_jitter
 from bonfire.store.pool import Database, Isolation
-from bonfire.store.reach import EVERYTHING
+from bonfire.store.reach import Reach
 from bonfire_protocol.faults import Fault, FaultCode
 
 Result = TypeVar("Result")
@@ -36,6 +36,7 @@ class Transactions:
         tenant: str,
         work: Callable[[asyncpg.Connection], Awaitable[Result]],
         *,
+        reach: Reach,
         isolation: Isolation = "read_committed",
         readonly: bool = False,
     ) -> Result:
@@ -47,7 +48,7 @@ class Transactions:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self.database.transaction(
-                    tenant, reach=EVERYTHING, isolation=isolation, readonly=readonly
+                    tenant, reach=reach, isolation=isolation, readonly=readonly
                 ) as conn:
                     return await work(conn)
             except (asyncpg.SerializationError, asyncpg.DeadlockDetectedError, Overtaken):

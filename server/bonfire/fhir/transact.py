@@ -26,12 +26,14 @@ from bonfire.fhir.bundle import (
 )
 from bonfire.fhir.criteria import Brought
 from bonfire.fhir.done import Deleted, Done, Found, Shown, Wrote, naming
+from bonfire.fhir.guard import Guard
 from bonfire.fhir.lookup import find, lock, read_many
 from bonfire.fhir.outcome import Issue, Refusal
 from bonfire.fhir.retry import Overtaken
 from bonfire.fhir.write import Write, write_all
 from bonfire.store import resources
-from bonfire_protocol.faults import FaultCode
+from bonfire.store.resources import Version
+from bonfire_protocol.faults import Fault, FaultCode
 
 NewId = Callable[[], str]
 """Makes the id of a new resource."""
@@ -52,37 +54,74 @@ class _Plan:
 
 
 async def transact(
-    conn: asyncpg.Connection, entries: Sequence[Entry], new_id: NewId, *, leave_unchanged: bool = False
+    conn: asyncpg.Connection,
+    entries: Sequence[Entry],
+    new_id: NewId,
+    guard: Guard | None = None,
+    *,
+    leave_unchanged: bool = False,
 ) -> list[Done]:
     """Do all `entries`; what became of each, in their order.
 
     Their resources must be valid, and `refuse_overlaps` must have let them pass; links are rewritten in place. With
     `leave_unchanged`, a resource that is there already as the entry says gets no new version. Refusals name the
-    entry; after one, or after `Overtaken` (run it again), the transaction must be rolled back.
+    entry; after one, or after `Overtaken` (run it again), the transaction must be rolled back. `guard` decides for its
+    caller; None: this is the server's own work.
     """
     ordered = in_order(entries)
     await lock(conn, conditional_creates(ordered))
     done: dict[int, Done] = {}
     for entry in ordered:
         if isinstance(entry.operation, Delete):
-            asked = entry.operation
-            gone = resources.delete(conn, asked.resource_type, asked.id, if_match=asked.if_match)
-            done[entry.index] = Deleted(await naming(entry, gone))
+            done[entry.index] = Deleted(await naming(entry, _delete(conn, entry.operation, guard)))
     plan = await _plan(conn, ordered, new_id)
     await _rename(conn, ordered, plan)
-    done |= await write_all(conn, plan.writes, leave_unchanged=leave_unchanged)
+    done |= await write_all(conn, plan.writes, guard, leave_unchanged=leave_unchanged)
     done |= await _kept(conn, plan.kept)
     for entry in ordered:
-        match entry.operation:
-            case Read(resource_type, id_, None):
-                done[entry.index] = Shown(await naming(entry, interactions.read(conn, resource_type, id_)))
-            case Read(resource_type, id_, str(version)):
-                done[entry.index] = Shown(await naming(entry, interactions.vread(conn, resource_type, id_, version)))
-            case Search(criteria):
-                done[entry.index] = Found(
-                    criteria.resource_type, await naming(entry, interactions.search(conn, criteria))
-                )
+        if isinstance(entry.operation, Read | Search):
+            done[entry.index] = await naming(entry, look(conn, entry.operation, guard))
     return [done[entry.index] for entry in entries]
+
+
+async def look(conn: asyncpg.Connection, operation: Read | Search, guard: Guard | None) -> Shown | Found:
+    """What a read or search finds, as the caller may see it."""
+    match operation:
+        case Read(resource_type, id_, version_id):
+            if guard is not None:
+                guard.may_read(resource_type)
+            if version_id is None:
+                version = await interactions.read(conn, resource_type, id_)
+            else:
+                version = await interactions.vread(conn, resource_type, id_, version_id)
+            return Shown(version if guard is None else guard.shown(version))
+        case Search(criteria):
+            if guard is not None:
+                guard.may_search(criteria)
+            found = await interactions.search(conn, criteria)
+            return Found(criteria.resource_type, found if guard is None else [guard.shown(each) for each in found])
+
+
+async def _delete(conn: asyncpg.Connection, asked: Delete, guard: Guard | None) -> Version | None:
+    if guard is None:
+        return await resources.delete(conn, asked.resource_type, asked.id, if_match=asked.if_match)
+    before = await resources.read(conn, asked.resource_type, asked.id)
+    if before is None:
+        # Why it is not there, where a version was asked for; else there is nothing to do.
+        if asked.if_match is not None:
+            raise await resources.refusal(conn, asked.resource_type, asked.id, asked.if_match)
+        return None
+    decided = guard.decide(asked.resource_type, asked.id, before, None)
+    if_match = before.version if asked.if_match is None else asked.if_match
+    try:
+        tombstone = await resources.delete(conn, asked.resource_type, asked.id, if_match=if_match)
+    except Fault as fault:
+        if asked.if_match is None and fault.code in (FaultCode.version_conflict, FaultCode.gone):
+            raise Overtaken from None
+        raise
+    if tombstone is not None:
+        guard.wrote(decided, before, tombstone)
+    return tombstone
 
 
 async def _plan(conn: asyncpg.Connection, ordered: Iterable[Entry], new_id: NewId) -> _Plan:

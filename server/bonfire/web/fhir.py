@@ -9,15 +9,14 @@ from random import Random
 from typing import TypeVar, assert_never
 from uuid import uuid4
 
-import asyncpg
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bonfire.access.principal import Principal
-from bonfire.fhir import interactions
+from bonfire.access.audit import Trail
+from bonfire.access.gate import Access
 from bonfire.fhir.answers import created, history_bundle, location, response_bundle, searchset, written_outcome
-from bonfire.fhir.bundle import Create, Delete, Entry, Update
+from bonfire.fhir.bundle import Create, Delete, Entry, Read, Search, Update
 from bonfire.fhir.capability import capability_statement
 from bonfire.fhir.criteria import parse_criteria, parse_query
 from bonfire.fhir.definitions.primitives import is_id
@@ -27,7 +26,7 @@ from bonfire.fhir.etag import etag, etag_matches, parse_etag
 from bonfire.fhir.moments import http_date, parse_instant, parse_period
 from bonfire.fhir.outcome import Refusal
 from bonfire.fhir.prepare import Batch, Transaction, prepare_bundle, prepare_lone
-from bonfire.fhir.process import run_batch, run_transaction
+from bonfire.fhir.process import Caller, Process
 from bonfire.fhir.retry import Transactions
 from bonfire.fhir.transact import NewId
 from bonfire.store.pool import Database
@@ -38,11 +37,11 @@ from bonfire_protocol.faults import FaultCode
 
 Result = TypeVar("Result")
 
-Authenticate = Callable[[HTTPConnection], Principal]
-"""Who asks. Fault `unauthenticated` when that can't be told."""
+Admit = Callable[[HTTPConnection], Awaitable[Access]]
+"""Who asks, and what they may do as the database has it now. Fault `unauthenticated` when that can't be told."""
 
-Action = Callable[[Exchange, str], Awaitable[Response]]
-"""One interaction, in a tenant."""
+Action = Callable[[Exchange, Caller], Awaitable[Response]]
+"""One interaction, for a caller."""
 
 MAX_BODY = 64 * 1024 * 1024
 DEFAULT_COUNT = 100
@@ -54,7 +53,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 def fhir_routes(
     database: Database,
-    authenticate: Authenticate,
+    admit: Admit,
+    trail: Trail,
     clock: Callable[[], datetime],
     *,
     new_id: NewId = lambda: str(uuid4()),
@@ -64,11 +64,12 @@ def fhir_routes(
 ) -> list[Route]:
     """The routes of the FHIR surface, all under `/fhir`.
 
+    `admit` says who asks and what they may do; `trail` is told of all that is answered, before it is.
     `base_url` is the public URL that ends in `/fhir`; without it, each client is answered under the name that it used.
     `new_id` makes the ids of new resources; `random` spreads attempts that met; `max_body` is in bytes.
     """
-    transactions = Transactions(database, random or Random())
-    surface = _Surface(transactions, authenticate, new_id, clock(), base_url, max_body)
+    process = Process(Transactions(database, random or Random()), new_id, clock)
+    surface = _Surface(process, admit, trail, clock(), base_url, max_body)
     return [
         surface.metadata(),
         surface.route("", POST=surface.bundle),
@@ -83,9 +84,9 @@ def fhir_routes(
 
 @dataclass(frozen=True, slots=True)
 class _Surface:
-    transactions: Transactions
-    authenticate: Authenticate
-    new_id: NewId
+    process: Process
+    admit: Admit
+    trail: Trail
     started: datetime
     base_url: str | None
     max_body: int
@@ -94,12 +95,12 @@ class _Surface:
         """A route of known callers, whose other methods are refused, with an OperationOutcome as everything is."""
 
         async def handle(request: Request) -> Response:
-            tenant = self.authenticate(request).tenant
+            caller = await self._caller(request)
             exchange = Exchange(request, self.base_url)
             action = actions.get("GET" if request.method == "HEAD" else request.method)
             if action is None:
                 return _not_offered(request, actions)
-            return await action(exchange, tenant)
+            return await action(exchange, caller)
 
         return Route(ROOT + path, guarded(handle), methods=_METHODS)
 
@@ -114,25 +115,21 @@ class _Surface:
 
         return Route(f"{ROOT}/metadata", guarded(handle), methods=["GET"])
 
-    async def read(self, exchange: Exchange, tenant: str) -> Response:
-        type_, id_ = _type(exchange), _id(exchange)
-        version = await self._reading(tenant, lambda conn: interactions.read(conn, type_, id_))
-        if _not_modified(exchange, version):
-            return exchange.respond(None, 304, _version_headers(version))
-        return _answer(exchange, Shown(version))
+    async def read(self, exchange: Exchange, caller: Caller) -> Response:
+        done = await self._look(caller, Read(_type(exchange), _id(exchange)))
+        if isinstance(done, Shown) and _not_modified(exchange, done.version):
+            return exchange.respond(None, 304, _version_headers(done.version))
+        return _answer(exchange, done)
 
-    async def vread(self, exchange: Exchange, tenant: str) -> Response:
-        type_, id_, number = _type(exchange), _id(exchange), exchange.request.path_params["version"]
-        return _answer(
-            exchange, Shown(await self._reading(tenant, lambda conn: interactions.vread(conn, type_, id_, number)))
-        )
+    async def vread(self, exchange: Exchange, caller: Caller) -> Response:
+        number = exchange.request.path_params["version"]
+        return _answer(exchange, await self._look(caller, Read(_type(exchange), _id(exchange), number)))
 
-    async def search(self, exchange: Exchange, tenant: str) -> Response:
+    async def search(self, exchange: Exchange, caller: Caller) -> Response:
         criteria = parse_criteria(_type(exchange), exchange.query)
-        found = await self._reading(tenant, lambda conn: interactions.search(conn, criteria))
-        return _answer(exchange, Found(criteria.resource_type, found))
+        return _answer(exchange, await self._look(caller, Search(criteria)))
 
-    async def history(self, exchange: Exchange, tenant: str) -> Response:
+    async def history(self, exchange: Exchange, caller: Caller) -> Response:
         type_, id_ = _type(exchange), _id(exchange)
         asked = dict(exchange.query)
         if asked.keys() - {"_count", "_since", "_at", "_before"}:
@@ -141,48 +138,52 @@ class _Surface:
         before = _whole(asked["_before"], "_before") if "_before" in asked else None
         since = parse_instant(asked["_since"], "_since") if "_since" in asked else None
         at = parse_period(asked["_at"], "_at") if "_at" in asked else None
-        page = await self._reading(
-            tenant,
-            lambda conn: interactions.history(conn, type_, id_, count=count, before=before, since=since, at=at),
-        )
+        page = await self.process.history(caller, type_, id_, count=count, before=before, since=since, at=at)
         return exchange.respond(history_bundle(page, exchange.base, f"{type_}/{id_}/_history", exchange.query))
 
-    async def create(self, exchange: Exchange, tenant: str) -> Response:
+    async def create(self, exchange: Exchange, caller: Caller) -> Response:
         type_ = _type(exchange)
         condition = exchange.request.headers.get("if-none-exist")
         unless = parse_query(type_, condition.removeprefix("?")) if condition else None
         entry = await exchange.body(self.max_body, lambda resource: prepare_lone(Create(type_, resource, unless)))
-        return await self._one(exchange, tenant, entry)
+        return await self._one(exchange, caller, entry)
 
-    async def update(self, exchange: Exchange, tenant: str) -> Response:
+    async def update(self, exchange: Exchange, caller: Caller) -> Response:
         type_, id_, if_match = _type(exchange), _new_id(exchange), _if_match(exchange)
         if "if-none-match" in exchange.request.headers:
             raise Refusal.unsupported("If-None-Match is not supported on writes; If-Match is", status=400)
         entry = await exchange.body(
             self.max_body, lambda resource: prepare_lone(Update(type_, id_, resource, if_match))
         )
-        return await self._one(exchange, tenant, entry)
+        return await self._one(exchange, caller, entry)
 
-    async def delete(self, exchange: Exchange, tenant: str) -> Response:
+    async def delete(self, exchange: Exchange, caller: Caller) -> Response:
         asked = Delete(_type(exchange), _id(exchange), _if_match(exchange))
-        return await self._one(exchange, tenant, Entry(0, asked, lone=True))
+        return await self._one(exchange, caller, Entry(0, asked, lone=True))
 
-    async def bundle(self, exchange: Exchange, tenant: str) -> Response:
+    async def bundle(self, exchange: Exchange, caller: Caller) -> Response:
         prefer = exchange.prefer or "minimal"
         match await exchange.body(self.max_body, prepare_bundle):
             case Transaction() as transaction:
-                done = await run_transaction(self.transactions, tenant, transaction, self.new_id)
+                done = await self.process.transaction(caller, transaction, "FHIR transaction")
                 return exchange.respond(response_bundle("transaction", done, exchange.base, prefer))
             case Batch() as batch:
-                tried = await run_batch(self.transactions, tenant, batch, self.new_id)
+                tried = await self.process.batch(caller, batch)
                 return exchange.respond(response_bundle("batch", tried, exchange.base, prefer))
 
-    async def _one(self, exchange: Exchange, tenant: str, entry: Entry) -> Response:
-        [done] = await run_transaction(self.transactions, tenant, Transaction([entry]), self.new_id)
+    async def _one(self, exchange: Exchange, caller: Caller, entry: Entry) -> Response:
+        activity = f"FHIR {type(entry.operation).__name__.lower()}"
+        [done] = await self.process.transaction(caller, Transaction([entry]), activity)
         return _answer(exchange, done)
 
-    async def _reading(self, tenant: str, work: Callable[[asyncpg.Connection], Awaitable[Result]]) -> Result:
-        return await self.transactions.run(tenant, work, isolation="repeatable_read", readonly=True)
+    async def _look(self, caller: Caller, operation: Read | Search) -> Done:
+        [done] = await self.process.transaction(caller, Transaction([Entry(0, operation, lone=True)]), "FHIR read")
+        return done
+
+    async def _caller(self, request: Request) -> Caller:
+        address = None if request.client is None else request.client.host
+        name = request.headers.get("x-request-id", "")[:128] or None
+        return await Caller.of(lambda: self.admit(request), self.trail, address, name)
 
 
 def _answer(exchange: Exchange, done: Done) -> Response:
