@@ -77,9 +77,9 @@ async def update(
     with _resource_checked():
         row = await conn.fetchrow(_statement("update", resource_type), id, resource, if_match)
         if row is None:
-            refusal = await refusal(conn, resource_type, id, if_match)
-            if refusal.code is not FaultCode.gone or if_match is not None:
-                raise refusal
+            refused = await refusal(conn, resource_type, id, if_match)
+            if refused.code is not FaultCode.gone or if_match is not None:
+                raise refused
             row = await conn.fetchrow(_statement("create", resource_type), id, resource)
         if row is None:
             # Somebody else has recreated it since.
