@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Any, NoReturn, TypeVar, get_args
@@ -27,6 +28,8 @@ from bonfire.access.identity import DEFAULT_TENANT, Identifier
 from bonfire.access.minting import UnsafeKey, is_development_key, make_development_key, mint, read_development_key
 from bonfire.access.principal import Kind
 from bonfire.app import Server, run_worker, start_node
+from bonfire.audit_cli import add_arguments as add_audit_arguments
+from bonfire.audit_cli import run as run_audit
 from bonfire.changes.source import SourceUnavailable
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.demo.load import load_demo
@@ -177,6 +180,9 @@ def _parser() -> argparse.ArgumentParser:
 
     policies = command("policy", _policy, "look at access policies, try them, and put them in force", module=False)
     add_policy_arguments(policies)
+
+    trail = command("audit", _audit, "look at the audit trail, make sure of it, and drop what is too old", module=False)
+    add_audit_arguments(trail)
 
     return parser
 
@@ -361,15 +367,11 @@ def _token(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _policy(arguments: argparse.Namespace, settings: Settings) -> int:
-    def in_database(work: Callable[[Database], Awaitable[int]]) -> int:
-        async def connected(url: str) -> int:
-            async with _database(url) as database:
-                return await work(database)
+    return run_policy(arguments, out, partial(_in_database, settings))
 
-        with _postgres(settings) as url:
-            return _run(connected(url))
 
-    return run_policy(arguments, out, in_database)
+def _audit(arguments: argparse.Namespace, settings: Settings) -> int:
+    return run_audit(arguments, out, partial(_in_database, settings))
 
 
 # ---- what commands share ----------------------------------------------------------------------------------------
@@ -378,6 +380,15 @@ def _policy(arguments: argparse.Namespace, settings: Settings) -> int:
 def _run(work: Coroutine[Any, Any, _T]) -> _T:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(work)
+
+
+def _in_database(settings: Settings, work: Callable[[Database], Awaitable[int]]) -> int:
+    async def connected(url: str) -> int:
+        async with _database(url) as database:
+            return await work(database)
+
+    with _postgres(settings) as url:
+        return _run(connected(url))
 
 
 def _registry(module: Path | None) -> Registry:
