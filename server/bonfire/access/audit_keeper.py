@@ -55,9 +55,10 @@ class AuditKeeper:
 
     async def once(self) -> None:
         """One pass: months at the first one and daily, and then all that can be sealed."""
-        if self._tidied is None or self._time() - self._tidied >= _DAY:
+        now = self._time()
+        if self._tidied is None or now - self._tidied >= _DAY:
             await self._tidy()
-            self._tidied = self._time()
+            self._tidied = now
         while await self._seal():
             pass
 
