@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bonfire.access.claims import ClaimNames, Rules
 from bonfire.access.identity import MOST_TOKEN_CHARACTERS, Identifier, Provider, development_principal
@@ -374,6 +376,35 @@ async def test_a_huge_token_is_not_looked_into(identifier: Identifier, issuer: I
     token = signed(claims(issuer, padding="x" * MOST_TOKEN_CHARACTERS), "P-256", "ec", "ES256")
     assert "longer than" in (await refusal(identifier, token)).message
     assert issuer.asked == []
+
+
+OURS = Identifier(lambda: NOW, shared_keys=[KEY])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.text() | st.from_regex(r"[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*\.[A-Za-z0-9_=-]*", fullmatch=True))
+def test_no_text_does_more_than_be_refused(token: str) -> None:
+    with pytest.raises(Fault) as refused:
+        OURS.decide(token)
+    assert refused.value.code is FaultCode.unauthenticated
+
+
+@given(st.dictionaries(st.sampled_from([*claims(None), "act", "kind", "patient", "scope", "nbf", "purpose"]), ANYTHING))
+def test_no_claims_do_more_than_be_refused_or_name_somebody(changes: dict[str, Any]) -> None:
+    token = encoded(claims(None) | changes, KEY, "HS256")
+    found: Principal | Fault
+    try:
+        found = OURS.decide(token)
+    except Fault as fault:
+        found = fault
+    if isinstance(found, Fault):
+        assert found.code is FaultCode.unauthenticated
+    else:
+        assert found.tenant and found.user and found.expires_at is not None
 
 
 # ---- who is trusted ---------------------------------------------------------------------------------------------

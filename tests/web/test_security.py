@@ -13,12 +13,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from bonfire.access.identity import Identifier
+from bonfire.access.claims import Rules
+from bonfire.access.identity import Identifier, Provider
+from bonfire.access.keys import FRESH_SECONDS, MINIMUM_INTERVAL, HttpFetch, KeySet
 from bonfire.access.limiter import BURST_SECONDS, Limiter
 from bonfire.access.minting import mint
 from bonfire.access.origins import Origins, Proxies
 from bonfire.web.faults import guarded
 from bonfire.web.security import address_of, bearer_of, edge, identity_of
+from support.issuer import issuing, jwk, signed
 
 KEY = "a key of the operator of some forty characters"
 NOW = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)
@@ -58,6 +61,7 @@ async def edged(
     failures: float = 0,
     hsts: int = 0,
     peer: str = "192.0.2.1",
+    identifier: Identifier | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a small app behind the edge, which connects from `peer`."""
     made = (lambda: None) if development else None
@@ -70,7 +74,7 @@ async def edged(
         ],
         middleware=edge(
             api=("/fhir",),
-            identifier=Identifier(lambda: NOW, shared_keys=[KEY], development_key=made),
+            identifier=identifier or Identifier(lambda: NOW, shared_keys=[KEY], development_key=made),
             limiter=Limiter(clock, caller_rate=caller_rate, tenant_rate=tenant_rate, failures_per_minute=failures),
             origins=Origins(frozenset({PORTAL}), development=development),
             proxies=Proxies([ip_network("10.0.0.0/8")]),
@@ -211,6 +215,33 @@ async def test_proxies_that_are_trusted_say_who_is_behind_them(peer: str, addres
         said = {"X-Forwarded-For": "1.1.1.1, 198.51.100.7", "X-Forwarded-Proto": "https"}
         told = (await client.get("/fhir/who", headers={**bearer(), **said})).json()
     assert (told["address"], told["scheme"]) == (address, scheme)
+
+
+async def test_the_providers_callers_are_known_as_it_rotates_its_keys() -> None:
+    now = 0.0
+    fetch = HttpFetch()
+    async with issuing() as issuer:
+        keys = KeySet(issuer.url, None, fetch, lambda: now)
+        identifier = Identifier(lambda: NOW, provider=Provider(Rules(issuer.url, "bonfire"), keys))
+        claims: dict[str, Any] = {"iss": issuer.url, "aud": "bonfire", "sub": "ada", "tenant": "north"}
+        claims |= {"iat": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + 60}
+        old, new = (signed(claims, "P-256", name, "ES256") for name in ("old", "new"))
+        issuer.publish(jwk("P-256", "old"))
+        async with edged(identifier=identifier) as client:
+
+            async def ask(token: str) -> int:
+                return (await client.get("/fhir/who", headers={"Authorization": f"Bearer {token}"})).status_code
+
+            assert await ask(old) == 200
+            issuer.publish(jwk("P-256", "new"))
+            now = MINIMUM_INTERVAL
+            assert [await ask(new), await ask(old)] == [200, 401]
+            issuer.status = 500
+            now += FRESH_SECONDS
+            unknown = signed(claims, "P-256", "third", "ES256")
+            assert [await ask(new), await ask(unknown)] == [200, 503]
+        await identifier.close()
+    await fetch.close()
 
 
 # ---- how much ---------------------------------------------------------------------------------------------------
