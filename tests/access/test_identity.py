@@ -404,7 +404,9 @@ def test_no_claims_do_more_than_be_refused_or_name_somebody(changes: dict[str, A
     if isinstance(found, Fault):
         assert found.code is FaultCode.unauthenticated
     else:
-        assert found.tenant and found.user and found.expires_at is not None
+        assert found.tenant
+        assert found.user
+        assert found.expires_at is not None
 
 
 # ---- who is trusted ---------------------------------------------------------------------------------------------
