@@ -19,6 +19,10 @@ import asyncpg
 
 from bench.database import add_patients, bonfire_database, patients
 from bench.report import Line, lines_beside
+from bonfire.access.audit import Trail
+from bonfire.access.facts import Facts
+from bonfire.access.gate import Access, Gate
+from bonfire.access.policies import PolicyBook
 from bonfire.access.principal import Principal
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.clinical.execute import mutate
@@ -31,7 +35,7 @@ FLOOR = "bare asyncpg, same SQL"
 
 MUTATION = "notes.create"
 TEXT = "Feels better since the last visit, sleeps through, walks every day. " * 4
-PRINCIPAL = Principal("default", "bench", "Dr. Bench")
+PRINCIPAL = Principal("default", "bench", "Dr. Bench", roles=frozenset(["clinician"]))
 INDEXES: Mapping[str, str] = {"agentContext": "off", "semanticSearch": "off"}
 
 # Stand in the recorded statements where each new run puts its own.
@@ -66,6 +70,8 @@ def _replaced(argument: Any, ids: Mapping[str, str]) -> Any:
     elif isinstance(argument, bytes):
         for placeholder, id in ids.items():
             argument = argument.replace(placeholder.encode(), id.encode())
+    elif isinstance(argument, list | tuple):
+        return [_replaced(part, ids) for part in argument]
     return argument
 
 
@@ -89,6 +95,7 @@ async def _compare(
         await asyncpg.connect(url, statement_cache_size=512, max_cached_statement_lifetime=0)
         for _ in range(concurrency)
     ]
+    trail = Trail(database)
     numbers = count()
 
     def next_one() -> tuple[str, str]:
@@ -96,7 +103,7 @@ async def _compare(
         return f"mutation-{concurrency}-{number}", f"p{number % size.patients}"
 
     async def ours(worker: int) -> None:
-        await _mutate(database, registry, *next_one())
+        await create_note(database, registry, trail, *next_one())
 
     async def bare(worker: int) -> None:
         await _replay(connections[worker], statements, *next_one())
@@ -123,7 +130,7 @@ async def record(url: str, registry: Registry) -> list[Statement]:
         conn.add_query_logger(lambda query: heard.append(Statement(query.query, tuple(query.args or ()))))
     await asyncio.sleep(0)
     heard.clear()
-    await _mutate(database, registry, _MUTATION_ID, _PATIENT, new_id=lambda: _NEW_ID)
+    await create_note(database, registry, Trail(database), _MUTATION_ID, _PATIENT, new_id=lambda: _NEW_ID)
     await asyncio.sleep(0)
     await database.close()
     if not heard[0].sql.startswith("begin") or heard[-1].sql != "commit":
@@ -131,9 +138,17 @@ async def record(url: str, registry: Registry) -> list[Statement]:
     return heard
 
 
-async def _mutate(
+_GATE = Gate(PolicyBook())
+
+
+async def _regate(facts: Facts) -> Access:
+    return _GATE.access(PRINCIPAL, facts)
+
+
+async def create_note(
     database: Database,
     registry: Registry,
+    trail: Trail,
     id: str,
     patient: str,
     *,
@@ -142,7 +157,9 @@ async def _mutate(
     await mutate(
         database,
         registry,
-        PRINCIPAL,
+        _GATE.access(PRINCIPAL, Facts()),
+        _regate,
+        trail,
         id=id,
         mutation=MUTATION,
         args=json.dumps({"patientId": patient, "text": TEXT}).encode(),
