@@ -14,6 +14,7 @@ from bonfire.store.audit_chain import Verified, spell, verify
 from bonfire.store.pool import Database
 from bonfire.store.reach import EVERYTHING, NOTHING, Clause, Reach
 from bonfire.store.statements import read_statements
+from support.told import listen, told
 
 OLD = datetime(2020, 3, 15, 12, tzinfo=UTC)
 
@@ -123,6 +124,18 @@ async def test_who_may_not_read_the_trail_sees_none_of_it(database: Database) ->
     assert await seen("north", "type:AuditEvent", "patient:p1") == 1
     assert await seen("north", "type:AuditEvent", "patient:") == 1
     assert await seen("south", "type:AuditEvent") == 0
+
+
+async def test_new_events_are_told_once_a_statement(database: Database) -> None:
+    async with database.owner() as conn:
+        await listen(conn)
+        await append(database, event("p1"), event("p2"), event("p1"), event(None))
+        await append(database, event(None))
+        await append(database, *(event(f"p{number}") for number in range(101)))
+        messages = await told(conn)
+    assert [message["tenant"] for message in messages] == ["north"] * 3
+    assert messages[0] == {"tenant": "north", "source": "AuditEvent", "patients": ["p1", "p2"], "views": []}
+    assert [message["patients"] for message in messages[1:]] == [[], None]
 
 
 # ---- months ---------------------------------------------------------------------------------------------------------
