@@ -86,6 +86,13 @@ def test_explain_says_where_the_nearest_policy_ends() -> None:
     assert 'not so: !((resource.labels).containsAny(["R", "V"]))' in told
 
 
+def test_the_page_shows_what_explain_says() -> None:
+    page = Path(__file__).parents[1].joinpath("docs", "policies.md").read_text(encoding="utf-8")
+    shown = page.partition("$ bonfire policy explain ")[2].partition("```")[0]
+    words, _, told = shown.replace("\\\n", " ").partition("\n")
+    assert policy("explain", *words.split()) == (1, told)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

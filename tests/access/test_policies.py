@@ -1,7 +1,9 @@
 """The policies that bonfire comes with, as a table; what is found wrong with a text; the book of them."""
 
 import itertools
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -300,6 +302,13 @@ def test_of_records_that_are_written_anything_may_be_asked() -> None:
         == []
     )
     assert problems('@id("a") permit (principal, action == Action::"sign", resource == Record::"List/1");') == []
+
+
+def test_the_examples_of_the_page_can_be_put_in_force() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "policies.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```cedar\n(.*?)```", page, re.DOTALL)
+    assert len(examples) >= 2
+    assert check("\n".join([default_text(), *examples])) == []
 
 
 def test_a_text_that_locks_everybody_out_is_warned_of() -> None:
