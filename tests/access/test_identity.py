@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bonfire.access.claims import ClaimNames, Rules
 from bonfire.access.identity import MOST_TOKEN_CHARACTERS, Identifier, Provider, development_principal
-from bonfire.access.keys import HttpFetch, KeySet
+from bonfire.access.keys import FRESH_SECONDS, HttpFetch, KeySet
 from bonfire.access.minting import mint
 from bonfire.access.principal import Principal
 from bonfire_protocol.faults import Fault, FaultCode
@@ -171,6 +171,53 @@ async def test_the_provider_may_call_its_claims_as_it_likes(issuer: Issuer) -> N
     assert (await identifier.identify(missing)).roles == frozenset()
     await identifier.close()
     await fetch.close()
+
+
+async def test_a_token_that_was_good_is_so_until_it_ends(issuer: Issuer) -> None:
+    now = NOW
+    fetch = HttpFetch()
+    identifier = Identifier(lambda: now, provider=provider(issuer, fetch), shared_keys=[KEY])
+    tokens = [signed(claims(issuer), "P-256", "ec", "ES256"), encoded(claims(None), KEY, "HS256")]
+    for token in tokens:
+        first = await identifier.identify(token)
+        assert await identifier.identify(token) is first
+        with pytest.raises(Fault) as elsewhere:
+            await identifier.identify(token, "south")
+        assert elsewhere.value.code is FaultCode.forbidden
+    now = NOW + timedelta(seconds=120)
+    for token in tokens:
+        assert "expired" in (await refusal(identifier, token)).message
+    # A clock that was set back proves nothing more.
+    now = NOW - timedelta(seconds=61)
+    for token in tokens:
+        assert "issued in the future" in (await refusal(identifier, token)).message
+    await identifier.close()
+    await fetch.close()
+
+
+async def test_a_token_ends_with_the_key_that_signed_it(issuer: Issuer) -> None:
+    at = 1000.0
+    fetch = HttpFetch()
+    keys = KeySet(issuer.url, None, fetch, lambda: at)
+    identifier = Identifier(lambda: NOW, provider=Provider(Rules(issuer.url, AUDIENCE), keys))
+    token = signed(claims(issuer), "P-256", "ec", "ES256")
+    await identifier.identify(token)
+    # The same name, and another key.
+    issuer.publish(jwk("P-256", "thief", kid="ec"))
+    at += FRESH_SECONDS
+    await identifier.prepare(signed(claims(issuer), "P-256", "new", "ES256"))
+    assert "signature" in (await refusal(identifier, token)).message
+    await identifier.close()
+    await fetch.close()
+
+
+def test_what_is_remembered_of_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bonfire.access.identity._MOST_SEEN", 2)
+    identifier = Identifier(lambda: NOW, shared_keys=[KEY])
+    tokens = [mint(KEY, tenant="t", user=user, name="n", now=NOW) for user in "abc"]
+    first, second, _ = [identifier.decide(token) for token in tokens]
+    assert identifier.decide(tokens[1]) is second
+    assert identifier.decide(tokens[0]) is not first
 
 
 # ---- wrong ones -------------------------------------------------------------------------------------------------

@@ -8,8 +8,11 @@ algorithms: nothing in it chooses how it is checked.
 `identify` is `prepare`, which may wait for keys, and `decide`, which does not.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
 import jwt
@@ -27,6 +30,7 @@ DEFAULT_TENANT = "default"
 MOST_TOKEN_CHARACTERS = 16 * 1024
 """Far more than any provider's token has; it is not even looked into beyond."""
 
+_MOST_SEEN = 20_000
 _TYPES = frozenset({"JWT", "AT+JWT", "APPLICATION/AT+JWT"})
 # Claims are checked by `principal_of`, with the clock that is passed in and by the rules of their issuer.
 _SIGNATURE_ONLY: Any = {
@@ -75,6 +79,8 @@ class Identifier:
         self._development_key = development_key
         self._rules = Rules(ISSUER, AUDIENCE, leeway=leeway)
         self._development_rules = Rules(DEVELOPMENT_ISSUER, AUDIENCE, leeway=leeway)
+        # A screen shows the same token with each request, and checking one takes half a millisecond.
+        self._seen: OrderedDict[bytes, _Seen] = OrderedDict()
 
     async def identify(self, token: str | None, tenant: str | None = None) -> Principal:
         """The caller that `token` names; `tenant` is the one that the caller asked for, if any.
@@ -90,13 +96,12 @@ class Identifier:
         if token is None or self._provider is None:
             return
         try:
-            header, claims = _read(token)
-            if claims.get("iss") == self._provider.rules.issuer:
-                _algorithm(header, ALGORITHMS)
-                await self._provider.keys.prepare(_kid(header))
+            kid = self._kid_for(token, self._provider)
         except Fault:
             # `decide` finds the same, and says it.
             return
+        if kid is not None:
+            await self._provider.keys.prepare(kid)
 
     def decide(self, token: str | None, tenant: str | None = None) -> Principal:
         """As `identify`, by the keys that are here."""
@@ -115,18 +120,52 @@ class Identifier:
         if self._provider is not None:
             await self._provider.keys.close()
 
-    def _principal(self, token: str) -> Principal:
+    def _kid_for(self, token: str, provider: Provider) -> str | None:
+        """Which of the provider's keys is needed to decide; None: none."""
+        seen = self._seen.get(_digest(token))
+        if seen is not None:
+            return seen.kid
         header, claims = _read(token)
-        now = self._clock().timestamp()
+        if claims.get("iss") != provider.rules.issuer:
+            return None
+        _algorithm(header, ALGORITHMS)
+        return _kid(header)
+
+    def _principal(self, token: str) -> Principal:
+        digest, now = _digest(token), self._clock().timestamp()
+        seen = self._seen.get(digest)
+        if seen is not None and self._holds(seen, now):
+            self._seen.move_to_end(digest)
+            return seen.principal
+        self._seen.pop(digest, None)
+        verified = self._verify(token, now)
+        if verified.lasting:
+            self._seen[digest] = verified
+            if len(self._seen) > _MOST_SEEN:
+                self._seen.popitem(last=False)
+        return verified.principal
+
+    def _holds(self, seen: "_Seen", now: float) -> bool:
+        """Whether a token that was good still is: nothing about it changes but the time, and its issuer's keys."""
+        if seen.principal.expires_at is None or not seen.since <= now < seen.principal.expires_at:
+            return False
+        if seen.kid is None or seen.key is None or self._provider is None:
+            return True
+        # A key that was fetched again is another object: its tokens are checked once more.
+        return self._provider.keys.find(seen.kid, seen.key.algorithm_name) is seen.key
+
+    def _verify(self, token: str, now: float) -> "_Seen":
+        header, claims = _read(token)
         issuer = claims.get("iss")
         if issuer is None:
             raise refused("the claim `iss` is missing")
         if self._provider is not None and issuer == self._provider.rules.issuer:
-            key = self._provider.keys.find(_kid(header), _algorithm(header, ALGORITHMS))
-            return principal_of(_verified(token, [key]), self._provider.rules, now)
+            kid = _kid(header)
+            key = self._provider.keys.find(kid, _algorithm(header, ALGORITHMS))
+            return _Seen(principal_of(_verified(token, [key]), self._provider.rules, now), now, kid, key)
         if issuer == ISSUER and self._shared:
             _algorithm(header, frozenset({ALGORITHM}))
-            return principal_of(_verified(token, self._shared), self._rules, now)
+            return _Seen(principal_of(_verified(token, self._shared), self._rules, now), now)
         if issuer == DEVELOPMENT_ISSUER:
             if self._development_key is None:
                 raise refused("it is a development token (`iss`), which `bonfire dev` takes and no other server")
@@ -134,8 +173,21 @@ class Identifier:
             if made is None:
                 raise refused("it is a development token of another data folder")
             _algorithm(header, frozenset({ALGORITHM}))
-            return principal_of(_verified(token, [made]), self._development_rules, now)
+            claims = _verified(token, [made])
+            return _Seen(principal_of(claims, self._development_rules, now), now, lasting=False)
         raise refused("its issuer (`iss`) is none that this server trusts")
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A token that was good at `since`. `kid` and `key` are the provider's that it was signed with; `lasting`: only
+    time and they can change that."""
+
+    principal: Principal
+    since: float
+    kid: str | None = None
+    key: PyJWK | None = None
+    lasting: bool = True
 
 
 def development_principal(tenant: str | None) -> Principal:
@@ -146,6 +198,11 @@ def development_principal(tenant: str | None) -> Principal:
         name="Demo Clinician",
         roles=frozenset({"clinician", "administrator"}),
     )
+
+
+def _digest(token: str) -> bytes:
+    # A token itself is kept nowhere. One that is no Unicode is refused later.
+    return sha256(token.encode(errors="surrogatepass")).digest()
 
 
 def _read(token: str) -> tuple[Claims, Claims]:
