@@ -2,6 +2,41 @@
 
 import { mutation, query } from "./functions.ts";
 
+export interface AccessActivatePoliciesArgs {
+  readonly text: string;
+  readonly reason: string;
+}
+
+export interface AccessBreakGlassArgs {
+  readonly patientId: string;
+  readonly reason: string;
+  readonly minutes?: number;
+}
+
+export interface AccessEndBreakGlassArgs {
+  readonly patientId: string;
+}
+
+export type AccessMineArgs = { readonly [name: string]: never };
+
+export interface AccessOnChartArgs {
+  readonly patientId: string;
+}
+
+export interface AccessPoliciesArgs {
+  readonly limit?: number;
+}
+
+export interface AccessReinstateArgs {
+  readonly userId: string;
+  readonly reason: string;
+}
+
+export interface AccessSuspendArgs {
+  readonly userId: string;
+  readonly reason: string;
+}
+
 export interface AllergiesAddArgs {
   readonly patientId: string;
   readonly name: string;
@@ -66,6 +101,42 @@ export interface AuditRow {
   readonly reason: string | null;
   readonly behalfOf: string | null;
   readonly count: number | null;
+}
+
+/** A team. `active`: its members are related to the patient through it. */
+export interface CareTeam {
+  readonly id: string;
+  readonly version: string;
+  readonly patientId: string;
+  readonly name: string | null;
+  readonly active: boolean;
+  readonly members: readonly Member[];
+}
+
+export interface CareTeamAddArgs {
+  readonly patientId: string;
+  readonly userId: string;
+  readonly name: string;
+  readonly role?: string | null;
+}
+
+export interface CareTeamEndArgs {
+  readonly patientId: string;
+  readonly teamId: string;
+}
+
+export interface CareTeamJoinArgs {
+  readonly patientId: string;
+  readonly role?: string | null;
+}
+
+export interface CareTeamListArgs {
+  readonly patientId: string;
+}
+
+export interface CareTeamRemoveArgs {
+  readonly patientId: string;
+  readonly userId: string;
 }
 
 /** A code of a terminology: `system` is its URI, such as `http://snomed.info/sct`. */
@@ -181,6 +252,13 @@ export interface EncountersStartArgs {
   readonly reason?: string | null;
 }
 
+/** A chart that its user reads with the glass broken, until `until`. */
+export interface Grant {
+  readonly patientId: string;
+  readonly until: string;
+  readonly reason: string;
+}
+
 export interface ImmunizationsRecordArgs {
   readonly patientId: string;
   readonly name: string;
@@ -209,6 +287,14 @@ export interface MedicationsPrescribeArgs {
   readonly name: string;
   readonly dose: string;
   readonly code?: Code | null;
+}
+
+/** Who is on a team. `since` is when they came to it, as far as the team says so; `role` in the clinic's words. */
+export interface Member {
+  readonly userId: string;
+  readonly name: string | null;
+  readonly role: string | null;
+  readonly since: string | null;
 }
 
 /**
@@ -286,6 +372,14 @@ export interface NotesListByPatientArgs {
 
 export interface NotesSignArgs {
   readonly noteId: string;
+}
+
+/** Somebody who reads a patient's chart with the glass broken. */
+export interface OnChart {
+  readonly userId: string;
+  readonly since: string;
+  readonly until: string;
+  readonly reason: string | null;
 }
 
 /**
@@ -372,11 +466,28 @@ export interface PatientsUpdateArgs {
   readonly active?: boolean;
 }
 
+/** A text of policies that was put in force. */
+export interface PolicyVersion {
+  readonly version: number;
+  readonly text: string;
+  readonly author: string;
+  readonly reason: string;
+  readonly at: string;
+}
+
 /** The record that was made: its type, id and version id. */
 export interface Recorded {
   readonly resourceType: string;
   readonly id: string;
   readonly version: string;
+}
+
+/** How the caller is related to a patient (`*`: to all). `until`: when that ends by itself. */
+export interface Related {
+  readonly kind: string;
+  readonly patientId: string;
+  readonly until: string | null;
+  readonly reason: string | null;
 }
 
 /**
@@ -471,6 +582,27 @@ export interface VitalsRecordArgs {
 
 /** The server's functions. */
 export const api = {
+  access: {
+    /** Puts a text of policies in force for the tenant; its version. It must let the caller administer. */
+    activatePolicies: mutation<AccessActivatePoliciesArgs, number>("access.activatePolicies"),
+    /** Breaks the glass of a patient's chart for the caller. It does not tell whether there is such a patient. */
+    breakGlass: mutation<AccessBreakGlassArgs, Grant>("access.breakGlass"),
+    /** Ends what the caller has broken of this patient's chart before its time; false where there was nothing. */
+    endBreakGlass: mutation<AccessEndBreakGlassArgs, boolean>("access.endBreakGlass"),
+    /** How the caller is related to patients: by care teams, broken glass, a patient's refusal, a suspension. */
+    mine: query<AccessMineArgs, readonly Related[]>("access.mine"),
+    /** Who reads this chart with the glass broken, for all who may see the patient. */
+    onChart: query<AccessOnChartArgs, readonly OnChart[]>("access.onChart"),
+    /**
+     * The tenant's own policies, the newest first, which is in force; none: those that bonfire comes with are.
+     * For administrators.
+     */
+    policies: query<AccessPoliciesArgs, readonly PolicyVersion[]>("access.policies"),
+    /** Ends a user's suspension; false where they were not suspended. */
+    reinstate: mutation<AccessReinstateArgs, boolean>("access.reinstate"),
+    /** Lets a user do nothing any more, on the screens that they have open too; false where they were suspended. */
+    suspend: mutation<AccessSuspendArgs, boolean>("access.suspend"),
+  },
   allergies: {
     /** Adds an allergy or intolerance. */
     add: mutation<AllergiesAddArgs, Recorded>("allergies.add"),
@@ -494,6 +626,18 @@ export const api = {
     byPatient: query<AuditByPatientArgs, readonly AuditRow[]>("audit.byPatient"),
     /** What this user saw or did, of whichever patient; the newest first. */
     byUser: query<AuditByUserArgs, readonly AuditRow[]>("audit.byUser"),
+  },
+  careTeam: {
+    /** Puts a user on the patient's care team, which is made where there is none; `name` is how people know them. */
+    add: mutation<CareTeamAddArgs, CareTeam>("careTeam.add"),
+    /** Ends a care team: from now on it relates nobody to the patient. */
+    end: mutation<CareTeamEndArgs, CareTeam>("careTeam.end"),
+    /** Puts the caller on the patient's care team, which is made where there is none. */
+    join: mutation<CareTeamJoinArgs, CareTeam>("careTeam.join"),
+    /** The patient's care teams that are active. */
+    list: query<CareTeamListArgs, readonly CareTeam[]>("careTeam.list"),
+    /** Takes a user off all of the patient's care teams; the teams that they were on, as they are now. */
+    remove: mutation<CareTeamRemoveArgs, readonly CareTeam[]>("careTeam.remove"),
   },
   conditions: {
     /** Adds an active problem to a patient's list. */

@@ -2,9 +2,11 @@
 
 from bonfire.clinical.app_state import app_state
 from bonfire.clinical.audit import audit
+from bonfire.clinical.care_teams import care_teams
 from bonfire.clinical.chart import chart
 from bonfire.clinical.drafts import drafts
 from bonfire.clinical.encounters import encounters
+from bonfire.clinical.grants import grants
 from bonfire.clinical.notes import notes
 from bonfire.clinical.patients import patients
 from bonfire.clinical.read_models import (
@@ -24,7 +26,7 @@ from bonfire.clinical.vitals import vitals
 def builtin_registry() -> Registry:
     """A new registry with all of them."""
     registry = Registry()
-    for part in (patients, encounters, notes, drafts, scores, vitals, chart, app_state, audit):
+    for part in (patients, encounters, notes, drafts, scores, vitals, chart, app_state, care_teams, grants, audit):
         registry.include(part)
     for model in READ_MODELS:
         registry.add(model)

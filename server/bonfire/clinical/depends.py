@@ -11,13 +11,20 @@ from bonfire.store.model import APP_STATE
 from bonfire.store.types import RESOURCE_TYPES
 
 RELATION = "Relation"
-"""The source that how users are related to patients is told as: care teams, broken glass, suspension."""
+"""The source as which it is told how users are related to patients: care teams, broken glass, suspension."""
+
+POLICY = "Policy"
+"""The source as which a tenant's policies are told."""
+
+OF_ACCESS = frozenset({RELATION, POLICY})
+"""What is no record, and bound by the tenant alone: a function that reads it shows users their own, what is on a chart
+that they may see, or what is an administrator's to see."""
 
 _COLLECTION = re.compile(rf"{APP_STATE}/(?:\{{(?P<argument>\w+)\}}|(?P<name>[^{{}}/\x1f]+))")
 
 
 class Depends(Struct, frozen=True):
-    """Run the query again when a commit touches `source`: a FHIR type, `AppState/<collection>`, or `Relation`.
+    """Run the query again when a commit touches `source`: a FHIR type, `AppState/<collection>`, `Relation` or `Policy`.
 
     `patient` names the argument (as Python spells it) that holds a patient's id: then only commits that touch that
     patient count, which is what keeps a busy clinic cheap. `AppState/{argument}` takes the collection from an argument.
@@ -28,7 +35,7 @@ class Depends(Struct, frozen=True):
 
     def check(self, query: str, arguments: type[Struct]) -> None:
         """RegistrationError when the source is none, or names an argument that the query does not have."""
-        if self.source not in RESOURCE_TYPES and self.source != RELATION:
+        if self.source not in RESOURCE_TYPES and self.source not in OF_ACCESS:
             found = _COLLECTION.fullmatch(self.source)
             if found is None:
                 near = near_misses(self.source, RESOURCE_TYPES)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from bonfire.access.gate import Access
-from bonfire.clinical.depends import RELATION
+from bonfire.clinical.depends import OF_ACCESS
 from bonfire.clinical.queries import AppCall, KeyedCall
 from bonfire.store.model import APP_STATE, Source
 from bonfire.store.reach import PATIENT, Reach
@@ -20,10 +20,11 @@ from bonfire_protocol.faults import Fault, FaultCode
 class Scope:
     """What a call reads. `patient`: the one patient whom it is about; None where it is about several, or about none.
     `known`: for each of its sources, the facets that every record has from which its rows are made; of each kind of
-    facet that is there, all."""
+    facet that is there, all. `administers`: it is for those who may administer, and for nobody else."""
 
     patient: str | None
     known: tuple[frozenset[str], ...]
+    administers: bool = False
 
     @property
     def types(self) -> frozenset[str]:
@@ -33,7 +34,10 @@ class Scope:
         )
 
     def reach(self, access: Access) -> Reach:
-        """What the call is run with. Fault forbidden when that is nothing at all, whether or not there is anything."""
+        """What the call is run with. Fault forbidden when that is nothing at all, whether or not there is anything,
+        or when it is for administrators and the caller is none."""
+        if self.administers:
+            access.administer()
         reach = access.reach if self.patient is None else access.reach.about(self.patient)
         if self.known and all(reach.within(facets).nothing for facets in self.known):
             raise Fault(
@@ -51,17 +55,18 @@ def scope(call: KeyedCall | AppCall) -> Scope:
             given = dict(zip(model.key, call.parts, strict=True))
             known = [_type_facets(source.of) | _key_facets(source, given) for source in model.sources]
         case AppCall():
-            # Relations are no records: a function that reads them shows a user their own, or those on one chart.
             known = [
                 _type_facets(source) | ({PATIENT + patient} if patient is not None else frozenset())
                 for source, patient in call.dependencies
-                if source != RELATION
+                if source not in OF_ACCESS
             ]
         case _:
             assert_never(call)
     patients = {next((word for word in facets if word.startswith(PATIENT)), None) for facets in known}
     named = patients.pop() if len(patients) == 1 else None
-    return Scope(None if named is None else named.removeprefix(PATIENT), tuple(dict.fromkeys(known)))
+    patient = None if named is None else named.removeprefix(PATIENT)
+    administers = isinstance(call, AppCall) and call.administers
+    return Scope(patient, tuple(dict.fromkeys(known)), administers)
 
 
 def _type_facets(source: str) -> frozenset[str]:

@@ -91,7 +91,7 @@ class KeyedQuery:
 @dataclass(frozen=True)
 class AppCall:
     """A call of an app query. `dependencies` are (source, patient or None for any patient's); `user` is the caller of
-    a personal query, None where the result is the same for everybody."""
+    a personal query, None where the result is the same for everybody. `administers`: it is for administrators."""
 
     canonical: bytes
     dependencies: tuple[tuple[str, str | None], ...]
@@ -99,6 +99,7 @@ class AppCall:
     identity: str | None
     arguments: Struct
     user: str | None = None
+    administers: bool = False
 
 
 class Body(Protocol):
@@ -124,7 +125,7 @@ class AppQuery:
 
     Its result must depend on nothing but its arguments, its declared sources, and, where `personal`, the caller: it is
     run once for everybody who asks the same. `timeout_ms` bounds each of its statements. `urgent`: where several are to
-    be run, this one goes first.
+    be run, this one goes first. `administers`: only who may administer is shown it.
     """
 
     name: str
@@ -136,6 +137,7 @@ class AppQuery:
     personal: bool = False
     timeout_ms: int = 5000
     urgent: bool = False
+    administers: bool = False
     _decoder: msgspec.json.Decoder[Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -154,6 +156,7 @@ class AppQuery:
             identity=self.rows.identity,
             arguments=arguments,
             user=user,
+            administers=self.administers,
         )
 
     async def run(self, conn: asyncpg.Connection, principal: Principal, now: datetime, call: AppCall) -> list[bytes]:

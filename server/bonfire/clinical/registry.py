@@ -64,12 +64,13 @@ class Registry:
         personal: bool = False,
         timeout: float = 5.0,
         urgent: bool = False,
+        administers: bool = False,
     ) -> Callable[[_Function], _Function]:
         """Declares an async function `(ctx: QueryContext, ...) -> list[Row]`, or `-> Value`, that reads.
 
         `depends` names all that it reads: it is run again when a commit touches one of these, once for all who hold it.
         `personal`: the result is the caller's own, so it is shared with nobody. `timeout`: seconds for each statement.
-        `urgent`: where several queries are to be read, this one goes first.
+        `urgent`: where several queries are to be read, this one goes first. `administers`: it is for administrators.
         """
 
         def declare(function: _Function) -> _Function:
@@ -86,6 +87,7 @@ class Registry:
                     personal,
                     _milliseconds(name, timeout),
                     urgent,
+                    administers,
                 )
             )
             return function
