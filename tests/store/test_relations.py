@@ -65,9 +65,14 @@ async def related(conn: asyncpg.Connection) -> list[str]:
     ]
 
 
+async def access_told(conn: asyncpg.Connection) -> list[Json]:
+    """The messages since the last time that say whose access has changed."""
+    return [message for message in await told(conn) if "access" in message]
+
+
 async def access(conn: asyncpg.Connection) -> list[list[str]]:
     """Whose access has changed since the last time, message by message."""
-    return [message["access"] for message in await told(conn) if "access" in message]
+    return [message["access"] for message in await access_told(conn)]
 
 
 async def test_who_is_in_a_care_team_is_related_as_long_as_it_says_so(conn: asyncpg.Connection) -> None:
@@ -99,7 +104,7 @@ async def test_a_team_in_one_tenant_says_nothing_in_another(conn: asyncpg.Connec
     await put(conn, "careteam", team(AMARA, patient="q"), tenant="south")
     await put(conn, "careteam", team(patient="q"), tenant="south")
     assert await related(conn) == ["amara careTeam p CareTeam/t"]
-    assert [message["tenant"] for message in await told(conn) if "access" in message] == ["north", "south", "south"]
+    assert [message["tenant"] for message in await access_told(conn)] == ["north", "south", "south"]
 
 
 @pytest.mark.parametrize(
@@ -254,7 +259,7 @@ async def test_what_has_ended_is_taken_away_and_told_once(database: Database, co
         assert await relations.end_expired(other) == 2
         # The lock is held to the transaction's end: whoever comes meanwhile leaves it to that one.
         assert await relations.end_expired(conn) == 0
-    messages = await told(conn)
+    messages = await access_told(conn)
     assert sorted(messages, key=str) == [{"tenant": tenant, "access": ["amara"]} for tenant in ("north", "south")]
     assert await relations.end_expired(conn) == 0
     assert await told(conn) == []
@@ -278,7 +283,7 @@ async def test_new_policies_are_told_to_everybody_and_never_change(
         await app.execute(insert, 1)
         await app.execute(insert, 2)
         assert json.loads(await relations.facts_of(app, "amara"))["policies"] == 2
-    messages = await told(conn)
+    messages = await access_told(conn)
     assert messages == [{"tenant": "north", "access": ["*"]}] * 2
     assert [decode_message(json.dumps(message)).access for message in messages] == [["*"], ["*"]]
     for change in ("update bonfire.policy set text = 'forbid'", "delete from bonfire.policy"):

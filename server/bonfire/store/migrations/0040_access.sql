@@ -352,8 +352,14 @@ begin
 end
 $chunks$;
 
--- Answers of mutations and jobs are bound by the tenant alone. An answer is found by the id that its caller made up, and is that
--- caller's; a job names an index and a patient and is the server's own. Neither is given out by any road.
+-- An answer holds what its caller was told: it is read by who does that mutation again, by its id (begin_mutation says which it
+-- is), and in no other way. A job is bound by the tenant alone: it names an index and a patient, nothing of a record, and is
+-- the server's own.
+alter policy tenant on bonfire.mutation
+using (
+  tenant = bonfire.current_tenant() and (bonfire.sees_all() or id = current_setting('bonfire.mutation', true))
+)
+with check (tenant = bonfire.current_tenant());
 
 -- Nobody but the owner reads or writes these; they have a tenant, so they are bound by it like the rest.
 alter table bonfire.read_group enable row level security;
@@ -406,9 +412,10 @@ create policy tenant on bonfire.policy using (tenant = bonfire.current_tenant())
 grant select, insert, update, delete on bonfire.relation to bonfire_app;
 grant select, insert on bonfire.policy to bonfire_app;
 
--- All that is asked of the database about one user, in one spelling. Of several reasons for one relation the longest counts.
+-- All that is asked of the database about one user, in one spelling. Of several reasons for one relation the longest counts. It
+-- is volatile, so that it reads by a snapshot of its own: a mutation asks in the statement in which it has waited for its turn.
 create function bonfire.access_facts(user_id text) returns json
-language sql stable
+language sql volatile
 return json_build_object(
   'relations', (
     select coalesce(
