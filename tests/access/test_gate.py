@@ -71,6 +71,13 @@ def test_scopes_bound_what_policies_permit() -> None:
     assert access.allows_road("search").allowed
 
 
+def test_scopes_bound_what_is_shown_masked() -> None:
+    scopes = frozenset(["user/Condition.rs"])
+    access = GATE.access(Principal("t", "a1", "A", roles=frozenset(["analyst"]), scopes=scopes), Facts())
+    assert access.allows("read", "Observation", "o1", MINE) == Decision(False, ("analyst-reads",), beyond_scopes=True)
+    assert [reach.fits(MINE) for _, reach in access.masked] == [False]
+
+
 def test_those_who_may_see_the_same_of_a_patient_share_one_reach() -> None:
     one = GATE.access(NURSE, FACTS)
     other = GATE.access(Principal("t", "n2", "Two", roles=frozenset(["nurse"])), Facts((Relation("careTeam", "p1"),)))
@@ -169,6 +176,7 @@ def test_slices_answer_as_all_policies_do() -> None:
     ]
     roles = ["nurse", "patient", "scribe", "clinician", "administrator", "frontDesk"]
     whole = Policies(default_text())
+    handle = cedarpy.PolicySet.from_str(whole.text)
     facts = Facts((Relation("careTeam", "p1"), Relation("refused", "p2")))
     for number, some in enumerate(itertools.combinations(roles, 2)):
         principal = Principal("t", "u1", "U", roles=frozenset(some), patient="p2")
@@ -182,7 +190,7 @@ def test_slices_answer_as_all_policies_do() -> None:
                 "resource": record["uid"],
                 "context": "{}",
             }
-            answer = cedarpy.is_authorized(request, whole.text, spelled([user_entity(principal, facts), record]))
+            answer = cedarpy.is_authorized(request, handle, spelled([user_entity(principal, facts), record]))
             ids = tuple(sorted(whole.by_number[number].id for number in answer.diagnostics.reasons))
             assert access.allows(action, "Any", "any", facets) == Decision(answer.allowed, ids)
 

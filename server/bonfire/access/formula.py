@@ -8,6 +8,7 @@ A record has exactly one word of each of the kinds in `EXCLUSIVE`; what follows 
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import combinations
 
 from msgspec import Struct
@@ -144,6 +145,8 @@ def _complementary(true: Reach, false: Reach) -> bool:
     )
 
 
+# A care team of a thousand is looked at a hundred times while one policy is compiled.
+@lru_cache(maxsize=256)
 def _kind(words: frozenset[str]) -> str | None:
     """The exclusive kind that all of these words are of."""
     kinds = {word.partition(":")[0] for word in words}
@@ -178,6 +181,8 @@ def _implies(one: Clause, other: Clause) -> bool:
 
 def _merge(clauses: set[Clause]) -> set[Clause] | None:
     """The clauses with two of them made one; None where none can be."""
+    if len(clauses) < 2:
+        return None
     for one, other in combinations(sorted(clauses, key=_order), 2):
         for left, right in ((one, other), (other, one)):
             joined = _either_word(left, right) or _either_way(left, right)
@@ -186,6 +191,7 @@ def _merge(clauses: set[Clause]) -> set[Clause] | None:
     return None
 
 
+@lru_cache(maxsize=256)
 def _order(clause: Clause) -> tuple[list[list[str]], list[str]]:
     return sorted(sorted(group) for group in clause.groups), sorted(clause.without)
 

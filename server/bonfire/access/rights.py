@@ -77,7 +77,7 @@ class Rights:
     def _decide_record(self, action: RecordAction, id: str, facets: frozenset[str]) -> Decision:
         record = record_entity(id, facets)
         decision = self._decide(action, record["uid"], record)
-        if decision.allowed and not self._bound.allows(action, facets):
+        if (decision.allowed or decision.mask is not None) and not self._bound.allows(action, facets):
             return Decision(False, decision.policies, beyond_scopes=True)
         return decision
 
