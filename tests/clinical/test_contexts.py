@@ -5,6 +5,7 @@ from decimal import Decimal
 import asyncpg
 import pytest
 
+from bonfire.access.facts import Facts
 from bonfire.clinical import MutationContext, QueryContext, Value
 from bonfire.clinical.read_models import notes_by_patient, patients_model
 from bonfire.clinical.stated import Stated
@@ -20,7 +21,8 @@ class Counted(Value, frozen=True):
 
 def context(clinic: Clinic, conn: asyncpg.Connection) -> MutationContext:
     numbers = iter(range(1000))
-    return MutationContext(conn, AMARA, clinic.now, new_id=lambda: f"new{next(numbers)}", stated=Stated())
+    access = clinic.gatekeeper.gate.access(AMARA, Facts())
+    return MutationContext(conn, access, clinic.now, new_id=lambda: f"new{next(numbers)}", stated=Stated())
 
 
 async def test_a_resource_comes_back_with_its_id_and_version_and_its_numbers_as_written(clinic: Clinic) -> None:

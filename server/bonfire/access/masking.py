@@ -101,13 +101,15 @@ def _object(value: Json) -> Json:
     left: Json = {}
     for key, child in value.items():
         element = key.removeprefix("_")
-        if element in _IDENTIFYING:
+        # What stands beside a day (`_birthDate`) may be its hour.
+        if element in _IDENTIFYING or (element != key and element in _DAYS):
             continue
         kept = _masked(element, child, value)
         # FHIR has no empty values: what nothing is left of goes with its name.
         if kept is not None and kept != {} and kept != []:
             left[key] = kept
-    return left
+    # An extension of which only the name is left says nothing.
+    return {} if left.keys() == {"url"} else left
 
 
 def _masked(element: str, value: Any, owner: Json) -> Any:
