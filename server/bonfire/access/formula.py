@@ -118,7 +118,6 @@ def simplified(clauses: Iterable[Clause]) -> Reach:
     """The same rows in as few clauses as are found easily, so that equal conditions tend to be equal reaches."""
     found = {tidy for clause in clauses if (tidy := _tidy(clause)) is not None}
     while True:
-        found = set(Reach.of(found).clauses)
         found = {one for one in found if not any(one != other and _implies(one, other) for other in found)}
         merged = _merge(found)
         if merged is None:
@@ -176,7 +175,14 @@ def _tidy(clause: Clause) -> Clause | None:
 
 def _implies(one: Clause, other: Clause) -> bool:
     """Whether the other fits wherever this one does, with what is known of words that exclude each other."""
-    return _tidy(Clause(one.groups | other.groups, one.without | other.without)) == one
+    if not all(any(own <= group for own in one.groups) for group in other.groups):
+        return False
+    exact = {kind: group for group in one.groups if (kind := _kind(group)) is not None}
+    for word in other.without - one.without:
+        group = exact.get(word.partition(":")[0])
+        if group is None or word in group:
+            return False
+    return True
 
 
 def _merge(clauses: set[Clause]) -> set[Clause] | None:
