@@ -14,9 +14,6 @@ class Recent(Generic[_Value]):
         self._most = most
         self._values: OrderedDict[Hashable, _Value] = OrderedDict()
 
-    def __len__(self) -> int:
-        return len(self._values)
-
     def get(self, key: Hashable, make: Callable[[], _Value]) -> _Value:
         """The key's value, made now where there is none. What `make` raises is not kept."""
         try:

@@ -74,10 +74,6 @@ class Bound:
             parsed = [parse_scope(text) for text in sorted(principal.scopes)]
             self._scopes = [scope for scope in parsed if scope is not None and _is_for(scope, principal)]
 
-    @property
-    def unbounded(self) -> bool:
-        return self._scopes is None
-
     def reach(self, action: str) -> Reach:
         """The records that this action on records may be about."""
         if self._scopes is None:
