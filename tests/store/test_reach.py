@@ -216,3 +216,32 @@ async def test_a_record_can_be_made_that_its_maker_does_not_see(database: Databa
             await conn.execute("insert into public.patient (id, resource) values ('b', '{}') returning id")
     async with database.transaction("default", reach=NOTHING) as conn:
         assert await facts_of(conn, "u") == '{"relations" : [], "policies" : 0}'
+
+
+@pytest.mark.parametrize(
+    "resource",
+    ["null", "1", "true", '"meta"', "[]", '["meta", "author", "docStatus", "category"]', '[{"meta": {}}]', "{}"],
+)
+async def test_what_is_no_resource_has_facets_too(database_url: str, resource: str) -> None:
+    conn = await asyncpg.connect(database_url)
+    words = await conn.fetchval("select bonfire.facets('Basic', 'x', $1)", resource)
+    await conn.close()
+    assert set(words) == {"type:Basic", "patient:", "label:", "draft:false"}
+
+
+async def test_who_sees_all_reads_by_the_same_indexes_as_the_owner(database: Database) -> None:
+    by_id = "explain (costs off) select resource from public.observation where tenant = 'default' and id = 'x'"
+    by_xid = """
+    explain (costs off) select id from public.observation
+    where tenant = bonfire.current_tenant() and (xid, txid) > ('0'::xid8, 0) order by xid, txid limit 10
+    """
+    for reach in (EVERYTHING, EVERYTHING.about("p")):
+        async with database.transaction("default", reach=reach) as conn:
+            await conn.execute("set local enable_seqscan = off; set local enable_bitmapscan = off")
+            for statement in (by_id, by_xid):
+                plan = "\n".join(row[0] for row in await conn.fetch(statement))
+                assert "Index Scan using observation_" in plan
+                (conditions,) = (line for line in plan.splitlines() if "Index Cond" in line)
+                assert "tenant" in conditions
+                assert "id" in conditions
+                assert "Sort" not in plan

@@ -56,11 +56,13 @@ begin
   -- Unpacked here, once: each look into a packed value unpacks all of it.
   resource := resource || '{}';
   words := words || ('patient:' || coalesce(bonfire.patient_of(resource_type, id, resource), ''));
-  words := words || case
-    when resource ->> 'docStatus' = 'preliminary' and resource ->> 'status' = 'current' then text 'draft:true'
-    when resource ->> 'status' = 'preliminary' and resource_type = 'Composition' then 'draft:true'
-    else 'draft:false'
-  end;
+  if (resource ? 'docStatus' and resource ->> 'docStatus' = 'preliminary' and resource ->> 'status' = 'current')
+    or (resource_type = 'Composition' and resource ->> 'status' = 'preliminary')
+  then
+    words := words || text 'draft:true';
+  else
+    words := words || text 'draft:false';
+  end if;
   if resource ? 'meta' then
     found := jsonb_path_query_array(resource, '$.meta.security.code ? (@.type() == "string")');
     for place in 0 .. jsonb_array_length(found) - 1 loop
@@ -80,9 +82,21 @@ begin
     for part in 1 .. 7 loop
       found := resource -> ('{author,recorder,requester,performer,asserter,sender,authenticator}'::text[])[part];
       continue when found is null;
-      if part = 4 then
-        found := jsonb_build_array(found, jsonb_path_query_array(found, '$.actor'));
-        found := jsonb_path_query_array(found, '$[*][*]');
+      if jsonb_typeof(found) = 'array' and jsonb_array_length(found) = 1 and jsonb_typeof(found -> 0) = 'object' then
+        found := found -> 0;
+      end if;
+      if jsonb_typeof(found) = 'object' and jsonb_typeof(found -> 'reference') = 'string' and not found ?| '{identifier,actor}'
+      then
+        -- As it mostly is, at a quarter of the cost.
+        named := bonfire.ref_id(found ->> 'reference', 'Practitioner');
+        if named is not null then
+          words := words || ('author:' || named);
+        end if;
+        continue;
+      end if;
+      if part = 4 and jsonb_path_exists(found, '$.actor') then
+        -- Some types say beside each performer in which role: the person is one level down.
+        found := jsonb_path_query_array(jsonb_build_array(found, jsonb_path_query_array(found, '$.actor')), '$[*][*]');
       end if;
       foreach named in array bonfire.users_named(found) loop
         words := words || ('author:' || named);
