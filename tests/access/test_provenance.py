@@ -107,10 +107,13 @@ def test_each_patients_records_are_spoken_of_apart() -> None:
     assert [len(each["target"]) for each in resources] == [1, 1, 1]
 
 
-def test_the_labels_of_the_records_are_its_own() -> None:
+def test_what_is_labelled_is_spoken_of_apart_and_labelled_so() -> None:
     label = {"system": "s", "code": "R"}
-    resource = said(AMARA, act(labels=(label,)), act(id="n2", labels=(label,)), act(id="n3"))
-    assert resource["meta"]["security"] == [label]
+    acts = [act(labels=(label,)), act(id="n2", labels=(label,)), act(id="n3")]
+    restricted, other = provenances(AMARA, acts, NOW, "x")
+    assert restricted["meta"]["security"] == [label]
+    assert len(restricted["target"]) == 2
+    assert "meta" not in other
 
 
 def test_no_provenance_is_made_of_provenance() -> None:

@@ -41,13 +41,15 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def provenances(principal: Principal, acts: Iterable[Act], now: datetime, activity: str) -> list[Json]:
-    """The resources for what was done together at `now`, one for each patient whose records were written, and one for
-    those that are nobody's. `activity` says in words what was done: a mutation's name."""
-    by_patient: dict[str | None, list[Act]] = {}
+    """The resources for what was done together at `now`: one for each patient whose records were written, and one for
+    those that are nobody's; those with other security labels apart, so that who may not see them does not learn of
+    them. `activity` says in words what was done: a mutation's name."""
+    groups: dict[tuple[str | None, frozenset[tuple[str, str]]], list[Act]] = {}
     for act in acts:
         if act.decided.resource_type != "Provenance":
-            by_patient.setdefault(act.decided.patient, []).append(act)
-    return [_provenance(principal, patient, group, now, activity) for patient, group in by_patient.items()]
+            labels = frozenset((str(label.get("system")), str(label.get("code"))) for label in act.decided.labels)
+            groups.setdefault((act.decided.patient, labels), []).append(act)
+    return [_provenance(principal, patient, group, now, activity) for (patient, _), group in groups.items()]
 
 
 async def record(conn: asyncpg.Connection, resources: Sequence[Json], new_id: Callable[[], str]) -> None:
@@ -69,10 +71,9 @@ def _provenance(principal: Principal, patient: str | None, acts: Sequence[Act], 
     }
     if patient is not None:
         resource["extension"] = [{"url": PATIENT_EXTENSION, "valueReference": {"reference": f"Patient/{patient}"}}]
-    labels = {(label.get("system"), label.get("code")): label for act in acts for label in act.decided.labels}
-    if labels:
-        # Who may not see the record is not to learn of it here.
-        resource["meta"] = {"security": list(labels.values())}
+    # The same for all of them.
+    if acts[0].decided.labels:
+        resource["meta"] = {"security": list(acts[0].decided.labels)}
     entities = [*_sources(acts), *_revised(acts)]
     if entities:
         resource["entity"] = entities
