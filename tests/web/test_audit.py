@@ -130,6 +130,10 @@ async def test_it_is_not_for_everybody(client: httpx.AsyncClient, user: str) -> 
         response = await client.get(f"/AuditEvent{path}", headers={"x-user": user})
         assert response.status_code == 403
     assert (await client.get("/AuditEvent", headers={"x-user": ""})).status_code == 401
+    # Nobody waits for a refusal's event, but this search's own one is behind it.
+    await search(client)
+    refusals = await search(client, f"agent={user}&subtype=deny&entity=AuditEvent")
+    assert [refusal["outcome"] for refusal in refusals] == ["4"] * 4
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])

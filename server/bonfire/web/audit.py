@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from bonfire.access.audit import Trail, event_of
+from bonfire.access.audit import Event, Trail, event_of
 from bonfire.access.audit_event import audit_event
 from bonfire.access.gate import Access
 from bonfire.fhir.moments import parse_period
@@ -43,8 +43,12 @@ def audit_routes(database: Database, admit: Admit, trail: Trail, *, base_url: st
         access = await admit(request)
         exchange = Exchange(request, base_url)
         criteria = _criteria(exchange.query)
-        _check(access)
-        policies = access.may("search").policies
+        try:
+            _check(access)
+            policies = access.may("search").policies
+        except Fault as fault:
+            trail.later(_denied(access, request, fault))
+            raise
         async with database.transaction(access.principal.tenant, reach=access.reach, readonly=True) as conn:
             found = await find(conn, criteria)
         names = "&".join(sorted({name for name, _ in exchange.query if name in _PARAMETERS}))
@@ -81,7 +85,11 @@ def audit_routes(database: Database, admit: Admit, trail: Trail, *, base_url: st
             return refused
         access = await admit(request)
         exchange = Exchange(request, base_url)
-        _check(access)
+        try:
+            _check(access)
+        except Fault as fault:
+            trail.later(_denied(access, request, fault))
+            raise
         id = _uuid(request.path_params["id"])
         found = []
         if id is not None:
@@ -134,6 +142,18 @@ def _check(access: Access) -> None:
     """Fault forbidden for whoever may see nothing of the trail, whether or not there is anything."""
     if access.reach.within(frozenset({"type:AuditEvent"})).nothing:
         raise Fault(FaultCode.forbidden, "you may not read the audit trail")
+
+
+def _denied(access: Access, request: Request, fault: Fault) -> Event:
+    return event_of(
+        access.principal,
+        "deny",
+        "http",
+        what="AuditEvent",
+        outcome=4,
+        address=_address(request),
+        detail={"fault": fault.code.value},
+    )
 
 
 def _criteria(query: list[tuple[str, str]]) -> Criteria:
