@@ -65,8 +65,8 @@ async def ward(clinic: Clinic) -> Ward:
     return made
 
 
-# Function and arguments ({ada}, {ben}, {note}, {other} are filled in), and who may: the others are refused, or told that
-# what it is about is not there.
+# Function and arguments ({ada}, {ben}, {note}, {other} are filled in), and who may: the others are refused, or told
+# that what it is about is not there.
 MUTATIONS: list[tuple[str, dict[str, Any], str]] = [
     ("patients.create", {"given": "A", "family": "B"}, "amara frank"),
     ("patients.update", {"patientId": "{ada}", "family": "B"}, "amara nia frank"),

@@ -203,3 +203,20 @@ async def test_all_of_synthea(database: Database, name: str, count: int) -> None
             for type_ in ("encounter", "observation", "claim", "documentreference", "careteam")
         ]
     assert waiting == [0] * 5
+
+
+async def test_what_was_loaded_is_in_the_trail_and_not_from_where(database: Database, tmp_path: Path) -> None:
+    folder = tmp_path / "Lovelace"
+    folder.mkdir()
+    write(folder, "Ada_Lovelace.json", bundle(PATIENT, basic("b", "urn:uuid:p")))
+    write(folder, "others.ndjson", {**PATIENT, "id": "p2"}, {**PATIENT, "id": "p3"})
+    await import_folder(database, "north", [folder])
+    # Nothing new: nothing to tell.
+    await import_folder(database, "north", [folder])
+    async with database.transaction("north", reach=EVERYTHING) as conn:
+        rows = await conn.fetch("select * from bonfire.audit where subtype = 'import' order by at")
+    assert [(row["patient"], row["count"], json.loads(row["detail"])) for row in rows] == [
+        ("p", 2, {"created": 2}),
+        (None, 2, {"created": 2}),
+    ]
+    assert "Lovelace" not in str(rows)

@@ -15,6 +15,10 @@ from uuid import uuid4
 import asyncpg
 from msgspec import Struct
 
+from bonfire.access import audit
+from bonfire.access.audit import Event
+from bonfire.access.facets import patient_of
+from bonfire.clinical.fhir_json import parse
 from bonfire.fhir.answers import created
 from bonfire.fhir.done import Done, Wrote
 from bonfire.fhir.import_files import Refused, Unit, find_files, read_units
@@ -174,7 +178,9 @@ class _Importer:
         return []
 
     async def _transact(self, conn: asyncpg.Connection, unit: Unit) -> list[Done]:
-        return await transact(conn, unit.entries, self.new_id, leave_unchanged=True)
+        done = await transact(conn, unit.entries, self.new_id, leave_unchanged=True)
+        await audit.write(conn, _told(self.tenant, done))
+        return done
 
     def _count(self, done: Sequence[Done]) -> None:
         for each in done:
@@ -183,6 +189,27 @@ class _Importer:
                 self.report.updated += not created(each.version)
             else:
                 self.report.unchanged += 1
+
+
+def _told(tenant: str, done: Sequence[Done]) -> list[Event]:
+    """What the trail is told of a transaction of an import: how much it has written, and of whom, where it is one
+    patient's. Not from which file: that may be called after the patient."""
+    written = [each.version for each in done if isinstance(each, Wrote) and each.changed]
+    if not written:
+        return []
+    patients = {patient_of(version.resource_type, version.id, parse(version.resource)) for version in written} - {None}
+    return [
+        Event(
+            tenant=tenant,
+            action="E",
+            subtype="import",
+            surface="cli",
+            outcome=0,
+            patient=patients.pop() if len(patients) == 1 else None,
+            count=len(written),
+            detail={"created": sum(created(version) for version in written)},
+        )
+    ]
 
 
 def _may_come_yet(error: Fault | asyncpg.PostgresError) -> bool:
