@@ -129,7 +129,7 @@ class Trail:
 
     `batch`: events a transaction. `most`: events of all tenants that may wait; who would wait beyond that is refused as
     `busy`. `patience`: seconds that an event's batch is tried for before those who wait are refused as `unavailable`;
-    `pause` is slept between attempts.
+    `pause` is slept between attempts, `linger` before each batch, so that it gathers those who come together.
     """
 
     def __init__(
@@ -140,6 +140,7 @@ class Trail:
         most: int = 20_000,
         patience: float = 5.0,
         pause: float = 0.2,
+        linger: float = 0.002,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         time: Callable[[], float] = monotonic,
     ) -> None:
@@ -148,6 +149,7 @@ class Trail:
         self._most = most
         self._patience = patience
         self._pause = pause
+        self._linger = linger
         self._sleep = sleep
         self._time = time
         self._lanes: dict[str, _Lane] = {}
@@ -208,6 +210,9 @@ class Trail:
         """Writes one batch after the other until nothing waits."""
         try:
             while lane.waiting or lane.lost:
+                if len(lane.waiting) < self._batch and not self._closing:
+                    # Others come at the same time: a commit costs this process more than all that is in it.
+                    await self._sleep(self._linger)
                 if lane.lost:
                     lane.waiting.appendleft(_Waiting(_lost(tenant, lane.lost), None))
                     self._pending += 1
