@@ -10,6 +10,8 @@ import pytest
 
 from bonfire.access.audit import Event, Subtype, Trail, event_of, write
 from bonfire.access.principal import Principal
+from bonfire.store.cluster import Cluster
+from bonfire.store.migrate import migrate
 from bonfire.store.pool import Database
 from bonfire.store.reach import EVERYTHING, Reach
 from bonfire_protocol.faults import Fault, FaultCode
@@ -248,3 +250,37 @@ async def test_a_text_is_bounded_and_has_no_nul(database: Database) -> None:
     [row] = await rows(database)
     assert row["reason"].startswith("a\ufffdbccc")
     assert len(row["reason"]) == 1000
+
+
+async def test_postgres_restarts_while_it_is_written_to(own_cluster: Cluster) -> None:
+    """Every event whose caller was told that it is on disk is there, and each of all of them once."""
+    await migrate(own_cluster.url)
+    database = await Database.connect(own_cluster.url)
+    trail = Trail(database, patience=60.0)
+    recorded: set[str] = set()
+    restarted = asyncio.Event()
+
+    async def reader(number: int) -> None:
+        turn = 0
+        while not restarted.is_set():
+            event = read_of(f"p{number}-{turn}")
+            await trail.record(event)
+            recorded.add(str(event.id))
+            turn += 1
+
+    readers = [asyncio.create_task(reader(number)) for number in range(20)]
+    while len(recorded) < 100:
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(own_cluster.stop)
+    await asyncio.to_thread(own_cluster.start)
+    before = len(recorded)
+    while len(recorded) < before + 100:
+        await asyncio.sleep(0.01)
+    restarted.set()
+    await asyncio.gather(*readers)
+    await trail.close()
+    ids = [str(row["id"]) for row in await rows(database)]
+    assert trail.use.failed
+    assert len(ids) == len(set(ids))
+    assert set(ids) == recorded
+    await database.close()
