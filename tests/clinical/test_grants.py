@@ -8,6 +8,7 @@ from bonfire.access.policies import default_text
 from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import ADMIN, AGENT, AMARA, BEN, FRONT, NIA, SCRIBE, Clinic
+from support.told import listen, told
 
 NOTES = "notes.listByPatient"
 
@@ -161,3 +162,18 @@ async def test_a_text_that_is_wrong_is_not_put_in_force(clinic: Clinic) -> None:
             await clinic.mutate("access.activatePolicies", {"text": text, "reason": "y"}, by=ADMIN)
         assert refused.value.code is FaultCode.bad_arguments
     assert await clinic.query("access.policies", by=ADMIN) == []
+
+
+async def test_what_changes_access_is_told_as_sources_that_queries_depend_on(clinic: Clinic) -> None:
+    ada = await clinic.patient()
+    async with clinic.database.owner() as conn:
+        await listen(conn)
+    await clinic.mutate("access.breakGlass", {"patientId": ada, "reason": "Fell"}, by=NIA)
+    await clinic.mutate("access.endBreakGlass", {"patientId": ada}, by=NIA)
+    await clinic.mutate("access.suspend", {"userId": BEN.user, "reason": "Left"}, by=ADMIN)
+    await clinic.mutate("access.activatePolicies", {"text": default_text(), "reason": "Same"}, by=ADMIN)
+    async with clinic.database.owner() as conn:
+        messages = await told(conn)
+    sources = [(each["source"], each["patients"]) for each in messages if each.get("source") in ("Relation", "Policy")]
+    assert sources == [("Relation", [ada]), ("Relation", [ada]), ("Relation", ["*"]), ("Policy", None)]
+    assert [each["access"] for each in messages if "access" in each] == [["nia"], ["nia"], ["ben"], ["*"]]
