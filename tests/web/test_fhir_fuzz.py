@@ -15,7 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
 
+from bonfire.access.activation import activate_as_operator
+from bonfire.access.audit import Trail
+from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
 from bonfire.clinical.builtin import builtin_registry
 from bonfire.fhir.codec import decode
@@ -23,10 +27,16 @@ from bonfire.fhir.definitions.structure import ANY_RESOURCE, Property, resource_
 from bonfire.fhir.outcome import Refusal
 from bonfire.fhir.validate import check
 from bonfire.store.pool import Database
+from bonfire.store.reach import EVERYTHING
 from bonfire.store.readmodels import check as differences
 from bonfire.store.readmodels import install
 from bonfire.web.fhir import fhir_routes
+from support.gatekeeper import Gatekeeper
 
+POLICIES = """
+@id("all") permit (principal, action, resource);
+@id("but") forbid (principal, action, resource is Record) when { resource.labels.contains("unheard-of") };
+"""
 TYPE = {"content-type": "application/fhir+json"}
 
 fuzz = settings(
@@ -124,10 +134,19 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     models = builtin_registry().models
     async with database.owner() as conn:
         await install(conn, models)
+    async with database.transaction("north", reach=EVERYTHING) as conn:
+        await activate_as_operator(conn, POLICIES, "fuzz", "all but a label, so that each record is looked at")
     random = Random(0)
+    gatekeeper = Gatekeeper(database)
+    trail = Trail(database)
+
+    async def admit(connection: HTTPConnection) -> Access:
+        return await gatekeeper.access(Principal("north", "u", "User"))
+
     routes = fhir_routes(
         database,
-        lambda connection: Principal("north", "u", "User"),
+        admit,
+        trail,
         lambda: datetime(2026, 1, 1, tzinfo=UTC),
         new_id=lambda: f"{random.getrandbits(64):x}",
         random=random,
@@ -136,6 +155,7 @@ async def client(database: Database) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(Starlette(routes=routes))
     async with httpx.AsyncClient(transport=transport, base_url="http://x/fhir") as connected:
         yield connected
+    await trail.close()
     async with database.owner() as conn:
         assert await differences(conn, models) == []
 

@@ -34,7 +34,9 @@ async def read(conn: asyncpg.Connection, resource_type: str, id_: str) -> Versio
     """The current version. Fault `gone` when it was deleted, `not_found` when it never was."""
     version = await resources.read(conn, resource_type, id_)
     if version is None:
-        if await resources.history(conn, resource_type, id_, limit=1):
+        # Of one that is hidden by now, an older version may still be seen: that is no deletion.
+        newest = await resources.history(conn, resource_type, id_, limit=1)
+        if newest and newest[0].status == "deleted":
             raise Fault(FaultCode.gone, f"This {resource_type} was deleted")
         raise _not_found(resource_type)
     return version
