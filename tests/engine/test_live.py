@@ -58,7 +58,7 @@ def engine() -> LiveEngine:
 
 @pytest.mark.parametrize("raw", [Raw(b"{}"), Raw(b'{"id":"r","n":"NaN"}'), Raw(b"{")])
 def test_a_row_that_makes_no_sense_ends_its_own_query_only(engine: LiveEngine, raw: Raw) -> None:
-    session, other = engine.join(object(), "t", "all"), engine.join(object(), "t", "all")
+    session, other = engine.join(object(), "t"), engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     engine.subscribe(other, "o", QueryIdentity("t", "other", b"{}", "all"), KeyedPlan("view", "b", 1, KEYED.order))
     read(engine, [row("x", 5)], [])
@@ -73,8 +73,8 @@ def test_a_row_that_makes_no_sense_ends_its_own_query_only(engine: LiveEngine, r
 
 
 def test_its_neighbour_gets_the_commit(engine: LiveEngine) -> None:
-    other = engine.join(object(), "t", "all")
-    broken = engine.join(object(), "t", "all")
+    other = engine.join(object(), "t")
+    broken = engine.join(object(), "t")
     subscribe(engine, broken, "s", KEYED)
     engine.subscribe(other, "o", QueryIdentity("t", "other", b"{}", "all"), KeyedPlan("view", "b", 1, KEYED.order))
     read(engine, [row("x", 5)], [])
@@ -85,7 +85,7 @@ def test_its_neighbour_gets_the_commit(engine: LiveEngine) -> None:
 
 
 def test_an_answer_that_makes_no_sense_holds_nobody_up(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     subscribe(engine, session, "t", APP)
     read(engine, [Raw(b"{}")], [Raw(b"1")])
@@ -93,7 +93,7 @@ def test_an_answer_that_makes_no_sense_holds_nobody_up(engine: LiveEngine) -> No
 
 
 def test_a_row_behind_the_window_changes_whether_there_is_more(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     read(engine, [row("x", 5)])
     engine.take_outgoing()
@@ -104,7 +104,7 @@ def test_a_row_behind_the_window_changes_whether_there_is_more(engine: LiveEngin
 
 
 def test_a_held_subscribed_does_not_come_after_the_querys_end(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "slow", APP)
     read(engine, [Raw(b"1")])
     engine.take_outgoing()
@@ -123,7 +123,7 @@ def test_a_held_subscribed_does_not_come_after_the_querys_end(engine: LiveEngine
 
 
 def test_two_names_of_a_query_end_with_nothing_shown_between(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "k", KEYED)
     subscribe(engine, session, "one", APP)
     subscribe(engine, session, "two", APP)
@@ -136,7 +136,7 @@ def test_two_names_of_a_query_end_with_nothing_shown_between(engine: LiveEngine)
 
 
 def test_encoded_snapshots_are_bounded_whatever_the_names(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     read(engine, [row("x", 5)])
     for number in range(100):
@@ -146,7 +146,7 @@ def test_encoded_snapshots_are_bounded_whatever_the_names(engine: LiveEngine) ->
 
 
 def test_one_name_is_encoded_once(engine: LiveEngine) -> None:
-    first, second = engine.join(object(), "t", "all"), engine.join(object(), "t", "all")
+    first, second = engine.join(object(), "t"), engine.join(object(), "t")
     for session in (first, second):
         subscribe(engine, session, "s", KEYED)
     read(engine, [row("x", 5)])
@@ -176,7 +176,7 @@ def test_a_read_over_a_gap_reflects_nothing_that_is_known(engine: LiveEngine) ->
 
 def test_behind_a_cut_nothing_of_before_is_applied(engine: LiveEngine) -> None:
     """After a failover the same transaction ids may be given again: what was told before says nothing about them."""
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     read(engine, [])
     engine.commit(change(200, row("lost", 1)))
@@ -192,7 +192,7 @@ def test_behind_a_cut_nothing_of_before_is_applied(engine: LiveEngine) -> None:
 
 def test_a_query_that_changes_all_the_time_is_subscribed_all_the_same(engine: LiveEngine) -> None:
     """Each read is behind by a commit when it comes back: the client waits at one place, and the next read meets it."""
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", APP)
     shown: list[DownFrame] = []
     for xid in (200, 300, 400):
@@ -205,7 +205,7 @@ def test_a_query_that_changes_all_the_time_is_subscribed_all_the_same(engine: Li
 
 
 def test_a_rebuilt_read_model_is_read_afresh(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     read(engine, [row("x", 5)])
     engine.take_outgoing()
@@ -219,7 +219,7 @@ def test_a_rebuilt_read_model_is_read_afresh(engine: LiveEngine) -> None:
 
 
 def test_a_rebuild_of_another_read_model_costs_nothing(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     read(engine, [row("x", 5)])
     engine.commit(Commit(200, 200, [Message(reset=["other"])]))
@@ -228,7 +228,7 @@ def test_a_rebuild_of_another_read_model_costs_nothing(engine: LiveEngine) -> No
 
 def test_tenants_take_turns_at_reads_and_none_is_left_over(engine: LiveEngine) -> None:
     for tenant, count in (("big", 2 * BATCH + 1), ("small", 1)):
-        session = engine.join(object(), tenant, "all")
+        session = engine.join(object(), tenant)
         for number in range(count):
             engine.subscribe(session, f"s{number}", QueryIdentity(tenant, f"q{number}", b"{}", "all"), KEYED)
     reads = []
@@ -239,7 +239,7 @@ def test_tenants_take_turns_at_reads_and_none_is_left_over(engine: LiveEngine) -
 
 def test_queries_of_one_session_are_read_together(engine: LiveEngine) -> None:
     """Two results from two snapshots might never be true at one position in a storm."""
-    mine, others = engine.join(object(), "t", "all"), engine.join(object(), "t", "all")
+    mine, others = engine.join(object(), "t"), engine.join(object(), "t")
     one, two = APP, AppPlan((("S2", None),), "one", identified=False)
     engine.subscribe(mine, "one", QueryIdentity("t", "one", b"{}", "all"), one)
     for number in range(2 * BATCH):
@@ -255,7 +255,7 @@ def test_queries_of_one_session_are_read_together(engine: LiveEngine) -> None:
 
 
 def test_a_read_that_later_commits_have_emptied_is_done_again(engine: LiveEngine) -> None:
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "s", KEYED)
     wanted = engine.next_read()
     assert wanted is not None
@@ -274,7 +274,7 @@ def test_a_read_that_later_commits_have_emptied_is_done_again(engine: LiveEngine
 def test_a_heartbeat_is_told_in_shares_and_rides_on_transitions() -> None:
     engine = LiveEngine(1000)
     plan = KeyedPlan("view", "a", 3, (("n", True),))
-    quiet, busy = ([engine.join(object(), "t", "all") for _ in range(count)] for count in (40, 3))
+    quiet, busy = ([engine.join(object(), "t") for _ in range(count)] for count in (40, 3))
     for session in busy:
         engine.subscribe(session, "s", QueryIdentity("t", "q", b"{}", "all"), plan)
     read(engine, [])
@@ -301,7 +301,7 @@ def test_a_heartbeat_is_told_in_shares_and_rides_on_transitions() -> None:
 
 def test_a_tenant_with_slow_reads_leaves_room_for_others() -> None:
     engine = LiveEngine(1000)
-    many, one = engine.join(object(), "many", "all"), engine.join(object(), "one", "all")
+    many, one = engine.join(object(), "many"), engine.join(object(), "one")
     for number in range(BATCH * (AT_ONCE + 2)):
         engine.subscribe(many, f"s{number}", QueryIdentity("many", f"q{number}", b"{}", "all"), APP)
     under_way = [engine.next_read() for _ in range(AT_ONCE)]
@@ -320,7 +320,7 @@ def test_a_tenant_with_slow_reads_leaves_room_for_others() -> None:
 
 def test_letting_go_of_one_name_takes_nothing_from_the_other() -> None:
     engine = LiveEngine(1000)
-    session = engine.join(object(), "t", "all")
+    session = engine.join(object(), "t")
     subscribe(engine, session, "one", KEYED)
     read(engine, [row("a", 1)])
     engine.park(session)

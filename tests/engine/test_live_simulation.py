@@ -8,7 +8,8 @@ shown, each of its live queries must equal the truth at exactly that position.
 Two tenants share every key and every name; a commit may write rows of both, one row several times, rows that tie or
 have no value in the order, or so many that it carries none of them. Reads fail, come late, or come back from before a
 gap. Clients stop reading for a while, wait for their own answers, go and come back with what they held, and have
-results checked, which must always be the same.
+results checked, which must always be the same. Commits change what a client may see of what it holds: from their
+positions on it is shown that, and nothing else.
 """
 
 import json
@@ -118,6 +119,10 @@ class Client:
     stale: bool = False
     kept: dict[str, list[bytes]] = field(default_factory=dict)
     """By subscription, what it held before it went and came back."""
+    doubted: int | None = None
+    """From this position on nobody knows yet what it may see."""
+    changed: dict[str, list[tuple[int, Plan]]] = field(default_factory=dict)
+    """By subscription, what it may see of it from each position on."""
 
     def take(self, frame: object, world: "World") -> None:
         match frame:
@@ -139,6 +144,7 @@ class Client:
             case Unsubscribed(id=name, code=code):
                 if code is not None:
                     del self.plans[name]
+                    self.changed.pop(name, None)
                 query = self.queries.pop(name, None)
                 if query is not None and query not in self.queries.values():
                     del self.results[query]
@@ -157,8 +163,11 @@ class Client:
                 assert len(rows_now) >= length
                 self.results[query] = rows_now[:length]
             case Subscribed(id=name, query=query, rows=rows):
+                before = self.queries.get(name)
                 self.queries[name] = query
                 self.results[query] = [bytes(raw) for raw in rows]
+                if before is not None and before not in self.queries.values():
+                    del self.results[before]
             case Snapshot(query=query, rows=rows):
                 if query not in self.results:
                     return  # of a query that this client has let go
@@ -178,6 +187,10 @@ class Client:
 
     def check(self, position: int, world: "World") -> None:
         assert position >= self.position, "a client never goes back"
+        assert self.doubted is None or position < self.doubted, "what it may see there is not known"
+        for name, changes in self.changed.items():
+            while changes and position >= changes[0][0]:
+                _, self.plans[name] = changes.pop(0)
         self.position = position
         self.stale = False
         state = world.state_at(position)
@@ -212,6 +225,7 @@ class World:
             self.start, part_bytes=self.random.choice([1, 100, 10_000]), retained=self.random.choice([3, 30, 3000])
         )
         self.checked: Counter[str] = Counter()
+        self.decided: Counter[str] = Counter()
         self.clients: list[Client] = []
         self.reads: list[Outstanding] = []
         self.names = 0
@@ -300,7 +314,43 @@ class World:
         author = self.random.choice(self.clients) if self.clients and self.random.random() < 0.1 else None
         if author is not None:
             self.engine.await_answer(author.session, transaction.position)
+        if self.clients and self.random.random() < 0.1:
+            self.doubt(self.random.choice(self.clients), transaction.position)
         self.engine.commit(Commit(transaction.position, transaction.xid, messages, bulk=bulk))
+
+    # ---- what clients may see
+
+    def doubt(self, client: Client, position: int) -> None:
+        """The commit at `position` changes what this client may see."""
+        if client.doubted is None:
+            client.doubted = position
+        self.engine.doubt(client.session, position)
+
+    def decide(self) -> None:
+        """It is known what a client may see: as much as before, something else, or nothing."""
+        doubtful = [client for client in self.clients if client.doubted is not None]
+        if doubtful and self.random.random() < 0.5:
+            self.settle_doubt(self.random.choice(doubtful))
+
+    def settle_doubt(self, client: Client) -> None:
+        since = client.doubted
+        assert since is not None
+        for name in list(client.session.subscriptions):
+            chance = self.random.random()
+            if chance < 0.3:
+                self.engine.revoke(client.session, name, Fault(FaultCode.forbidden, "not any more"))
+                self.decided["revoked"] += 1
+                continue
+            changes = client.changed.setdefault(name, [])
+            plan = changes[-1][1] if changes else client.plans[name]
+            if chance < 0.8:
+                plan = PLANS[self.random.choice(list(PLANS))]
+                self.decided["changed"] += 1
+            identity = QueryIdentity(client.session.tenant, _name_of(plan), b"{}", "all")
+            self.engine.replan(client.session, name, identity, plan)
+            changes.append((since, plan))
+        client.doubted = None
+        self.engine.trust(client.session)
 
     def answer_mutation(self) -> None:
         if self.clients:
@@ -322,7 +372,7 @@ class World:
 
     def come_back(self) -> None:
         """A client is cut off, and comes back, here or after a while, with what it held."""
-        gone = [client for client in self.clients if client.position]
+        gone = [client for client in self.clients if client.position and client.doubted is None and not client.changed]
         if not gone or self.engine.is_down or self.random.random() < 0.5:
             return
         old = self.random.choice(gone)
@@ -333,7 +383,7 @@ class World:
             self.flush()
         if self.engine.position < old.position:
             return
-        client = Client(self.engine.join(object(), old.session.tenant, "all", since=old.position))
+        client = Client(self.engine.join(object(), old.session.tenant, since=old.position))
         client.position = old.position
         self.clients.append(client)
         for name, plan in old.plans.items():
@@ -464,7 +514,7 @@ class World:
 
     def join(self) -> None:
         if len(self.clients) < 5:
-            self.clients.append(Client(self.engine.join(object(), self.random.choice("ttu"), "all")))
+            self.clients.append(Client(self.engine.join(object(), self.random.choice("ttu"))))
 
     def leave(self) -> None:
         if self.clients and self.random.random() < 0.2:
@@ -486,6 +536,7 @@ class World:
             if client.plans:
                 name = self.random.choice(list(client.plans))
                 del client.plans[name]
+                client.changed.pop(name, None)
                 self.engine.unsubscribe(client.session, name)
 
     def flush(self) -> None:
@@ -522,6 +573,7 @@ class World:
             (self.check_result, 1),
             (self.come_back, 1),
             (self.beat, 5),
+            (self.decide, 3),
         ]
         calls, weights = [call for call, _ in actions], [weight for _, weight in actions]
         for _ in range(steps):
@@ -541,6 +593,9 @@ class World:
         for client in self.clients:
             self.engine.answered(client.session)
             self.engine.unpark(client.session)
+            if client.doubted is not None:
+                self.flush()
+                self.settle_doubt(client)
         for _ in range(200):
             self.ask()
             for read in self.reads:
@@ -587,3 +642,5 @@ def test_the_schedules_reach_what_they_are_for() -> None:
     assert sum(world.engine.counts["resumes"] for world in worlds) > 5
     assert sum(world.engine.counts["conflations"] for world in worlds) > 30
     assert sum(world.checked["same"] for world in worlds) > 5
+    assert sum(world.decided["revoked"] for world in worlds) > 100
+    assert sum(world.decided["changed"] for world in worlds) > 100

@@ -3,7 +3,8 @@
 The shell's whole conversation with it:
 - in: `join`, `leave`, `subscribe`, `unsubscribe`, `check`, `commit`, `watermark`, `beat`, `down`, `gap`, `up`, and
   for each read that it asked for `landed`, `postponed` or `failed`; `look` and `looked` around a read that is no live
-  query's; `park` and `unpark` around the time in which a client takes nothing;
+  query's; `park` and `unpark` around the time in which a client takes nothing; `doubt` and `trust` around the one in
+  which it is not known what its client may see, with `replan` and `revoke` in between;
 - out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
   batch in one snapshot) and `awaited` (a position that the change stream should reach soon).
 
@@ -92,11 +93,11 @@ class LiveEngine:
 
     # ---- sessions -------------------------------------------------------------------------------------------
 
-    def join(self, key: object, tenant: str, access: str, *, since: int | None = None, vouched: bool = True) -> Session:
+    def join(self, key: object, tenant: str, *, since: int | None = None, vouched: bool = True) -> Session:
         """A client is there. `key` is the shell's own name for the connection. `since`: the position at which it holds
         the results of the queries that it resumes. `vouched`: the change stream has given word lately that it keeps
         up."""
-        session = Session(key, tenant, access, self.position, since)
+        session = Session(key, tenant, self.position, since)
         self._sessions[session] = None
         self._rota.join(session)
         if self.is_down:
@@ -152,7 +153,60 @@ class LiveEngine:
         self._delivery.send([SharedFrame(Unsubscribed(subscription))], [session])
         self._let_go(session, query, subscription)
 
+    # ---- what a client may see ------------------------------------------------------------------------------
+
+    def doubt(self, session: Session, position: int) -> None:
+        """What this client may see from `position` on (that of the commit which comes next, or the engine's own) is not
+        known: it is shown nothing from there on, until `trust`."""
+        if session in self._sessions:
+            session.doubt(position)
+
+    def replan(self, session: Session, subscription: str, identity: QueryIdentity, plan: Plan) -> None:
+        """The client may see more or less of what it subscribed to than before: this subscription is one to another
+        live query from the doubted position on, and is told as such. Without effect where it is the same one."""
+        old = session.subscriptions[subscription]
+        if old.identity == identity and old in self._queries:
+            return
+        assert session.doubted_from is not None
+        # Where the old result is not known already, nothing may be shown without the new one.
+        start = min(session.doubted_from, session.blocking.get(old, session.doubted_from))
+        self._detach(session, old, subscription)
+        # What the client held of it was of the old query.
+        session.resuming.discard(subscription)
+        query = self._queries.find(identity)
+        if query is None:
+            query = self._queries.add(identity, plan)
+            self._reads.owe(query)
+        session.subscriptions[subscription] = query
+        if query.result is not None and query.dirty_since is None and not self.is_down:
+            query.hold(session, subscription)
+            session.merge(start, self.position, self._telling.subscribed(query, session, subscription, self.position))
+        else:
+            session.block(query, min(start, session.blocking.get(query, start)))
+            query.waiting[session, subscription] = None
+        # Last: what the old one has held up goes on with the new one only.
+        self._free(session, old, start)
+
+    def revoke(self, session: Session, subscription: str, fault: Fault) -> None:
+        """The client may see nothing of this any more: nothing of it that waits is shown, and it is told at once."""
+        query = session.subscriptions.pop(subscription)
+        # First: what this query has held up may go on without it.
+        self._delivery.send([SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session])
+        self._detach(session, query, subscription)
+        self._free(session, query, 0)
+
+    def trust(self, session: Session) -> None:
+        """It is known what this client may see, and all its subscriptions are of that."""
+        if session in self._sessions:
+            session.trust()
+            self._delivery.release(session)
+
     def _let_go(self, session: Session, query: LiveQuery, subscription: str) -> None:
+        self._detach(session, query, subscription)
+        self._free(session, query)
+
+    def _detach(self, session: Session, query: LiveQuery, subscription: str) -> None:
+        """This subscription is none to the query any more."""
         query.audience = None
         ids = query.subscribers.get(session)
         if ids is not None and subscription in ids:
@@ -161,7 +215,13 @@ class LiveEngine:
                 del query.subscribers[session]
         query.waiting.pop((session, subscription), None)
         session.forget(subscription)
+
+    def _free(self, session: Session, query: LiveQuery, gone_from: int | None = None) -> None:
+        """The query holds the session up no longer, if it has no subscription to it. `gone_from`: nor is what is held
+        of it from this position on to be shown."""
         if query not in session.subscriptions.values():
+            if gone_from is not None:
+                session.drop(query.number, gone_from)
             session.unblock(query)
             self._delivery.release(session)
         self._drop_if_unheld(query)

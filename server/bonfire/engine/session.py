@@ -23,14 +23,14 @@ class Session:
     | it is | because | what commits bring it |
     |---|---|---|
     | free | nothing holds it up | goes out at once; it is true at the engine's position |
-    | blocked | a query of it is being read again, or its own mutation's answer comes first | is held, in order |
+    | blocked | a query is being read again, its mutation's answer comes first, or it is doubted | is held, in order |
     | parked | the client does not read what was sent | is not kept: only that its queries have changed |
     """
 
     __slots__ = (
-        "access",
         "answer_due",
         "blocking",
+        "doubted_from",
         "free",
         "held",
         "key",
@@ -46,10 +46,9 @@ class Session:
         "vouched_at",
     )
 
-    def __init__(self, key: object, tenant: str, access: str, position: int, since: int | None) -> None:
+    def __init__(self, key: object, tenant: str, position: int, since: int | None) -> None:
         self.key = key
         self.tenant = tenant
-        self.access = access
         self.position = position
         """The last one that it was told by itself; `LiveQuery.shown_at` is that of what went to many."""
         self.since = since
@@ -58,6 +57,8 @@ class Session:
         self.subscriptions: dict[str, LiveQuery] = {}
         self.blocking: dict[LiveQuery, int] = {}
         self.answer_due: int | None = None
+        self.doubted_from: int | None = None
+        """From this position on it is not known what its client may see."""
         self.held: list[Held] = []
         self.parked = False
         self.missed: set[int] = set()
@@ -84,6 +85,16 @@ class Session:
         self.answer_due = position
         self._settle()
 
+    def doubt(self, position: int) -> None:
+        """What the client may see from `position` on is not known: show nothing from there on."""
+        self.doubted_from = position if self.doubted_from is None else min(self.doubted_from, position)
+        self._settle()
+
+    def trust(self) -> None:
+        """It is known again, and this holds nothing else."""
+        self.doubted_from = None
+        self._settle()
+
     def park(self) -> None:
         """Keep no transitions any more, not even those that are held: only which queries they change."""
         self.parked = True
@@ -102,7 +113,9 @@ class Session:
         return missed, untold
 
     def _settle(self) -> None:
-        free = not (self.blocking or self.held or self.parked or self.answer_due is not None)
+        free = not (
+            self.blocking or self.held or self.parked or self.answer_due is not None or self.doubted_from is not None
+        )
         if free != self.free:
             self.free = free
             for query in self.subscriptions.values():
@@ -114,6 +127,7 @@ class Session:
             not self.held
             and not self.parked
             and self.answer_due is None
+            and self.doubted_from is None
             and len(self.blocking) == 1
             and query in self.blocking
         )
@@ -163,13 +177,20 @@ class Session:
                 if not (isinstance(shared.frame, Subscribed | Resumed) and shared.frame.id == subscription)
             ]
 
+    def drop(self, query: int, position: int) -> None:
+        """From `position` on the client may not be shown this query (its number) any more: nothing of it that is held
+        may come after all."""
+        self.missed.discard(query)
+        for held in self.held:
+            if held.position >= position:
+                held.frames = [shared for shared in held.frames if getattr(shared.frame, "query", None) != query]
+
     def release(self) -> list[Held]:
         """The transitions that may be shown now, in order."""
         if not self.held:
             return []
-        barrier = min(self.blocking.values(), default=None)
-        if self.answer_due is not None:
-            barrier = self.answer_due if barrier is None else min(barrier, self.answer_due)
+        barriers = [*self.blocking.values(), self.answer_due, self.doubted_from]
+        barrier = min((each for each in barriers if each is not None), default=None)
         count = 0
         while count < len(self.held) and (barrier is None or self.held[count].position < barrier):
             count += 1

@@ -22,9 +22,16 @@ class Showing:
         self._telling = telling
 
     def first_word(self, query: LiveQuery, session: Session, subscription: str, position: int) -> None:
-        """The query is live: say so to one who has just asked for it."""
+        """The query is live: say so to one who has just asked for it, or whom it has held up."""
         query.hold(session, subscription)
-        self._delivery.show(session, position, self._telling.subscribed(query, session, subscription, position))
+        frames = self._telling.subscribed(query, session, subscription, position)
+        held_from = session.blocking.get(query)
+        if held_from is None:
+            self._delivery.show(session, position, frames)
+        else:
+            session.merge(held_from, position, frames)
+            session.unblock(query)
+            self._delivery.release(session)
 
     def result(self, query: LiveQuery, settled: Settled, position: int, touched: dict[Session, None]) -> None:
         """The query's result is known from its first dirty position on, until it is not exact any more. `touched` gains
@@ -36,13 +43,16 @@ class Showing:
         query.take(settled.result, settled.more)
         query.dirty_since = exact_until
         together: list[Session] = []
+        # One who waits for a first word besides is shown both at once.
+        told_more = {session for session, _ in query.waiting}
         for session in query.subscribers:
-            if exact_until is None and session.waits_for(query):
+            if exact_until is None and session.waits_for(query) and session not in told_more:
                 together.append(session)
                 continue
             touched[session] = None
             if dirty_since is not None:
-                session.merge(dirty_since, known_at, frames)
+                # A session that was given this query in place of another one is held up by it from there on.
+                session.merge(min(dirty_since, session.blocking.get(query, dirty_since)), known_at, frames)
             if exact_until is None:
                 session.unblock(query)
             else:
