@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from bonfire_protocol.faults import Fault, FaultCode
-from support.clinic import AMARA, BEN, SOUTH, Clinic
+from support.clinic import AMARA, BEN, FRONT, SOUTH, Clinic
 
 
 def put(id: str, data: object = 1, **more: object) -> dict[str, object]:
@@ -61,6 +61,18 @@ async def test_a_list_may_be_of_one_patient_and_is_bounded(clinic: Clinic) -> No
     assert len(await clinic.query("appState.list", {"collection": "ui", "limit": 3})) == 3
     with pytest.raises(Fault, match="wrong type or size"):
         await clinic.query("appState.list", {"collection": "ui", "limit": 501})
+
+
+async def test_an_id_that_a_hidden_document_has_is_not_free(clinic: Clinic) -> None:
+    ada = await clinic.patient()
+    await clinic.mutate("appState.put", put("x", patientId=ada))
+    assert await clinic.query("appState.list", {"collection": "ui"}, by=FRONT) == []
+    with pytest.raises(Fault) as refused:
+        await clinic.mutate("appState.put", put("x"), by=FRONT)
+    assert (refused.value.code, refused.value.field) == (FaultCode.forbidden, "id")
+    # As if there were none.
+    assert await clinic.mutate("appState.remove", {"collection": "ui", "id": "x"}, by=FRONT) is False
+    assert len(await clinic.query("appState.list", {"collection": "ui"})) == 1
 
 
 async def test_two_users_who_choose_one_id_at_once_do_not_share_it(clinic: Clinic) -> None:

@@ -105,9 +105,15 @@ class WritableState(State):
         else:
             owner = self._user if private else None
             kept = self._decide("create", collection, id, owner, patient)
-            saved = await app_state.put(
-                self._conn, collection, id, text, owner=owner, patient=patient, if_version=if_version or 0
-            )
+            try:
+                saved = await app_state.put(
+                    self._conn, collection, id, text, owner=owner, patient=patient, if_version=if_version or 0
+                )
+            except Fault as fault:
+                if fault.code is FaultCode.not_found and if_version is None:
+                    # It is there, and not to be seen.
+                    raise _in_use() from None
+                raise
         # Somebody may have put another one there in between: then all of this is rolled back.
         self._check(saved)
         self._kept.append(kept)
@@ -141,5 +147,9 @@ class WritableState(State):
 
     def _check(self, document: Document) -> None:
         if not self._sees(document):
-            raise Fault(FaultCode.forbidden, "this id is in use for another user's document", field="id")
+            raise _in_use()
         self._stated.check_patient(f"{APP_STATE}/{document.collection}", document.patient)
+
+
+def _in_use() -> Fault:
+    return Fault(FaultCode.forbidden, "this id is in use for another user's document", field="id")

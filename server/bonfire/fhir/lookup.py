@@ -35,9 +35,12 @@ async def find(conn: asyncpg.Connection, sought: Iterable[Criteria]) -> dict[Cri
     return found
 
 
-async def read_many(conn: asyncpg.Connection, resource_type: str, ids: Iterable[str]) -> list[Version]:
-    """The current versions under `ids`, sorted by id; what is not there is left out."""
-    rows = await conn.fetch(_statement("read_many", resource_type), list(ids))
+async def read_many(
+    conn: asyncpg.Connection, resource_type: str, ids: Iterable[str], *, held: bool = False
+) -> list[Version]:
+    """The current versions under `ids`, sorted by id; what is not there is left out. `held`: nobody else changes them
+    until this transaction ends, so that what is decided of them holds."""
+    rows = await conn.fetch(_statement("hold_many" if held else "read_many", resource_type), list(ids))
     return [Version(*row) for row in rows]
 
 

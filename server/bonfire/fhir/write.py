@@ -55,7 +55,7 @@ async def write_all(
         by_type[write.operation.resource_type].append(write)
     wrote: dict[int, Wrote] = {}
     for resource_type, group in sorted(by_type.items()):
-        current = await _current(conn, resource_type, group, known=leave_unchanged or guard is not None)
+        current = await _current(conn, resource_type, group, leave_unchanged, held=guard is not None)
         decided = {} if guard is None else _decide(guard, group, current or {}, leave_unchanged)
         absent = [write for write in group if write.fresh or (current is not None and _is_new(write, current))]
         wrote |= await _create(conn, resource_type, absent, guard)
@@ -106,14 +106,14 @@ async def _update(conn: asyncpg.Connection, write: Write, decided_on: Version | 
 
 
 async def _current(
-    conn: asyncpg.Connection, resource_type: str, group: Sequence[Write], *, known: bool
+    conn: asyncpg.Connection, resource_type: str, group: Sequence[Write], leave_unchanged: bool, *, held: bool
 ) -> dict[str, Version] | None:
     """What is there under the ids that are not fresh. None where it need not be known: a single update finds out by
     itself, in one statement."""
     ids = [write.id for write in group if not write.fresh]
-    if not ids or (len(ids) == 1 and not known):
+    if not ids or (len(ids) == 1 and not leave_unchanged and not held):
         return None
-    return {version.id: version for version in await read_many(conn, resource_type, ids)}
+    return {version.id: version for version in await read_many(conn, resource_type, ids, held=held)}
 
 
 def _is_new(write: Write, current: dict[str, Version]) -> bool:
