@@ -4,8 +4,10 @@ A guard is one caller's, for one request. What may not be seen is as if it were 
 out, so neither a status nor a total tells of it.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 import asyncpg
 import msgspec
@@ -29,6 +31,9 @@ from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import Json
 
 _TRIES = 3
+_FEW = 50
+
+Result = TypeVar("Result")
 
 
 class FactsChanged(Exception):
@@ -80,6 +85,12 @@ class Guard:
             if reach.fits(facets):
                 return structs.replace(version, resource=spell(mask(name, resource)))
         raise Fault(FaultCode.not_found, f"There is no {version.resource_type} with this id")
+
+    async def shown_all(self, versions: Sequence[Version]) -> list[Version]:
+        """The same for many, which are worked on in a thread, so that others do not wait for them."""
+        if self.access.reach.everything:
+            return list(versions)
+        return await aside(len(versions), lambda: [self.shown(version) for version in versions])
 
     # ---- what is written --------------------------------------------------------------------------------------------
 
@@ -198,6 +209,11 @@ class Guard:
                 return [self.event("read", patient=_patient(version), what=_address(version), count=1)]
             case Wrote() | Deleted():
                 return []
+
+
+async def aside(records: int, work: Callable[[], Result]) -> Result:
+    """What `work` makes of so many records: where they are many, in a thread, which leaves the loop to others."""
+    return work() if records <= _FEW else await asyncio.to_thread(work)
 
 
 def _shows_only(operation: Operation) -> bool:

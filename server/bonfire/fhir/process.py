@@ -13,8 +13,8 @@ from bonfire.access.audit import Trail
 from bonfire.access.gate import Access
 from bonfire.fhir import interactions
 from bonfire.fhir.bundle import Create, Delete, Entry, Update, in_order
-from bonfire.fhir.done import Done
-from bonfire.fhir.guard import FactsChanged, Guard, place_of
+from bonfire.fhir.done import Done, Found
+from bonfire.fhir.guard import FactsChanged, Guard, aside, place_of
 from bonfire.fhir.interactions import HistoryPage
 from bonfire.fhir.moments import Period
 from bonfire.fhir.prepare import Batch, Transaction
@@ -70,7 +70,9 @@ class Process:
         about = place_of(entries[0].operation) if len(entries) == 1 else None
         with _refusals_told(caller, about):
             done = await self._run(caller, entries, activity)
-        await caller.trail.record(*caller.guard.events(entries, done))
+        guard = caller.guard
+        shown = sum(len(each.versions) if isinstance(each, Found) else 1 for each in done)
+        await caller.trail.record(*await aside(shown, lambda: guard.events(entries, done)))
         return done
 
     async def batch(self, caller: Caller, batch: Batch) -> list[Done | Fault]:
@@ -104,8 +106,11 @@ class Process:
                 )
 
             page = await self._reading(caller, caller.guard.reach_of(()), work)
-        shown = [caller.guard.shown(version) for version in page.versions]
-        await caller.trail.record(*caller.guard.read_events("history", f"{resource_type}/{id}", page.versions))
+        guard = caller.guard
+        shown = await guard.shown_all(page.versions)
+        about = f"{resource_type}/{id}"
+        events = await aside(len(shown), lambda: guard.read_events("history", about, page.versions))
+        await caller.trail.record(*events)
         return structs.replace(page, versions=shown)
 
     async def _reading(

@@ -99,7 +99,7 @@ async def look(conn: asyncpg.Connection, operation: Read | Search, guard: Guard 
             if guard is not None:
                 guard.may_search(criteria)
             found = await interactions.search(conn, criteria)
-            return Found(criteria.resource_type, found if guard is None else [guard.shown(each) for each in found])
+            return Found(criteria.resource_type, found if guard is None else await guard.shown_all(found))
 
 
 async def _delete(conn: asyncpg.Connection, asked: Delete, guard: Guard | None) -> Version | None:
