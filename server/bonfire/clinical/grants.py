@@ -5,6 +5,7 @@ reason, seen by all who are on that chart and kept in the trail. It ends by itse
 """
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -17,6 +18,7 @@ from bonfire.clinical.contexts import MutationContext, QueryContext
 from bonfire.clinical.depends import POLICY, RELATION, Depends
 from bonfire.clinical.registry import Registry
 from bonfire.clinical.times import instant
+from bonfire.store.statements import read_statements
 from bonfire_protocol.faults import Fault, FaultCode
 
 PatientId = Annotated[str, Meta(pattern=r"^[A-Za-z0-9\-.]{1,64}$")]
@@ -24,6 +26,8 @@ Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"\S")]
 Minutes = Annotated[int, Meta(ge=1, le=60)]
 
 grants = Registry()
+
+_STATEMENTS = read_statements("grants", Path(__file__).with_name("sql"))
 
 
 class Grant(Value, frozen=True):
@@ -84,19 +88,7 @@ async def break_glass(ctx: MutationContext, patient_id: PatientId, reason: Reaso
     """Breaks the glass of a patient's chart for the caller. It does not tell whether there is such a patient."""
     decision = ctx.access.may("breakGlass", patient_id)
     grant = ctx.new_id()
-    # By the database's clock, which ends it.
-    until = await ctx.conn.fetchval(
-        """
-        insert into bonfire.relation (user_id, kind, patient, source, until, reason, granted_by)
-        values ($1, 'breakGlass', $2, $3, statement_timestamp() + make_interval(mins => $4), $5, $1)
-        returning until
-        """,
-        ctx.principal.user,
-        patient_id,
-        grant,
-        minutes,
-        reason,
-    )
+    until = await ctx.conn.fetchval(_STATEMENTS["break_glass"], ctx.principal.user, patient_id, grant, minutes, reason)
     ctx.told.append(
         Told("breakGlass", grant, patient_id, reason, decision.policies, {"until": instant(until), "minutes": minutes})
     )
@@ -106,16 +98,7 @@ async def break_glass(ctx: MutationContext, patient_id: PatientId, reason: Reaso
 @grants.mutation("access.endBreakGlass")
 async def end_break_glass(ctx: MutationContext, patient_id: PatientId) -> bool:
     """Ends what the caller has broken of this patient's chart before its time; false where there was nothing."""
-    ended = await ctx.conn.fetch(
-        """
-        delete from bonfire.relation
-        where tenant = bonfire.current_tenant() and user_id = $1 and kind = 'breakGlass' and patient = $2
-          and until > statement_timestamp()
-        returning source
-        """,
-        ctx.principal.user,
-        patient_id,
-    )
+    ended = await ctx.conn.fetch(_STATEMENTS["end_break_glass"], ctx.principal.user, patient_id)
     ctx.told += [Told("breakGlass", row["source"], patient_id, detail={"ended": True}) for row in ended]
     return bool(ended)
 
@@ -169,16 +152,7 @@ async def suspend(ctx: MutationContext, user_id: UserId, reason: Reason) -> bool
     decision = ctx.access.administer()
     if user_id == ctx.principal.user:
         raise Fault(FaultCode.bad_arguments, "you can't suspend yourself", field="userId", expected="another user")
-    inserted = await ctx.conn.fetchval(
-        """
-        insert into bonfire.relation (user_id, kind, patient, source, reason, granted_by)
-        values ($1, 'suspended', '*', 'administrator', $2, $3)
-        on conflict do nothing returning true
-        """,
-        user_id,
-        reason,
-        ctx.principal.user,
-    )
+    inserted = await ctx.conn.fetchval(_STATEMENTS["suspend"], user_id, reason, ctx.principal.user)
     ctx.told.append(
         Told("administer", f"suspend/{user_id}", None, reason, decision.policies, {"changed": inserted is not None})
     )
@@ -189,13 +163,7 @@ async def suspend(ctx: MutationContext, user_id: UserId, reason: Reason) -> bool
 async def reinstate(ctx: MutationContext, user_id: UserId, reason: Reason) -> bool:
     """Ends a user's suspension; false where they were not suspended."""
     decision = ctx.access.administer()
-    ended = await ctx.conn.fetch(
-        """
-        delete from bonfire.relation
-        where tenant = bonfire.current_tenant() and user_id = $1 and kind = 'suspended' returning 1
-        """,
-        user_id,
-    )
+    ended = await ctx.conn.fetch(_STATEMENTS["reinstate"], user_id)
     ctx.told.append(
         Told("administer", f"reinstate/{user_id}", None, reason, decision.policies, {"changed": bool(ended)})
     )
@@ -210,8 +178,10 @@ async def policies(ctx: QueryContext, limit: Annotated[int, Meta(ge=1, le=100)] 
         _Policy,
         """
         select p.version, p.text, p.author, p.reason, p.at
-        from bonfire.policy p where p.tenant = bonfire.current_tenant()
-        order by p.version desc limit :limit::int
+        from bonfire.policy p
+        where p.tenant = bonfire.current_tenant()
+        order by p.version desc
+        limit :limit::int
         """,
         limit=limit,
     )

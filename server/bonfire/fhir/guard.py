@@ -26,6 +26,7 @@ from bonfire.fhir.criteria import Criteria
 from bonfire.fhir.done import Deleted, Done, Found, Shown, Wrote
 from bonfire.fhir.retry import Overtaken
 from bonfire.store.reach import Reach
+from bonfire.store.relations import facts_of
 from bonfire.store.resources import Version
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import Json
@@ -96,7 +97,7 @@ class Guard:
 
     async def check_facts(self, conn: asyncpg.Connection) -> None:
         """FactsChanged when the access is not of what this transaction sees."""
-        spelled = await conn.fetchval("select bonfire.access_facts($1)::text", self.access.principal.user)
+        spelled = await facts_of(conn, self.access.principal.user)
         if msgspec.json.decode(spelled, type=Facts) != self.access.facts:
             raise FactsChanged
 
