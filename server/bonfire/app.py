@@ -6,7 +6,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,13 +19,17 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection
 
+from bonfire.access.audit import Trail
+from bonfire.access.audit_keeper import AuditKeeper
 from bonfire.access.claims import ClaimNames, Rules
+from bonfire.access.expiry import end_relations
+from bonfire.access.gate import Access, Gate
 from bonfire.access.identity import Identifier, Provider
 from bonfire.access.keys import HttpFetch, KeySet
 from bonfire.access.limiter import Limiter
 from bonfire.access.minting import read_development_key
 from bonfire.access.origins import Origins, Proxies
-from bonfire.access.principal import Principal
+from bonfire.access.policies import PolicyBook
 from bonfire.changes.choose import choose_source, follow_replica
 from bonfire.changes.source import ChangeSource, bound_sql
 from bonfire.changes.timing import Timing
@@ -39,8 +43,9 @@ from bonfire.listening import listener, room_for_connections
 from bonfire.node_metrics import MetricsPage, NodeMetrics
 from bonfire.readiness import readiness
 from bonfire.store.pool import Database, DatabaseUnusable
+from bonfire.sync.admission import Admission, regate
+from bonfire.sync.door import Door
 from bonfire.sync.endpoint import Limits, Live
-from bonfire.sync.handshake import Upgrade
 from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Reader
 from bonfire.sync.replica import ReplicaReader
@@ -49,12 +54,13 @@ from bonfire.telemetry.loop import LoopWatch
 from bonfire.telemetry.siblings import Siblings
 from bonfire.telemetry.tracing import open_tracing
 from bonfire.telemetry.watch import MutationWatch
+from bonfire.web.audit import audit_routes
 from bonfire.web.fhir import fhir_routes
 from bonfire.web.health import health_routes
 from bonfire.web.pages import page_routes
 from bonfire.web.security import edge, identity_of
 from bonfire_protocol.faults import Fault
-from bonfire_protocol.up import Hello, Mutate
+from bonfire_protocol.up import Mutate
 
 log = logging.getLogger("bonfire")
 
@@ -95,6 +101,9 @@ async def start_node(
             stack.push_async_callback(replica.close)
             databases["replica"] = replica
             reader = ReplicaReader(replica, database, source, _now)
+        trail = Trail(database)
+        stack.push_async_callback(trail.close)
+        admission = Admission(Gate(PolicyBook()), database)
         hub = Hub(
             source,
             reader,
@@ -102,6 +111,7 @@ async def start_node(
             check_every=settings.self_check_seconds,
             wake_lanes=worker.wake,
             lane_sources=indexes.sources,
+            admission=admission,
             tracing=tracing,
         )
         await hub.start()
@@ -109,6 +119,8 @@ async def start_node(
         working = asyncio.create_task(worker.run())
         working.add_done_callback(_tell_of_failure)
         stack.push_async_callback(_end, worker, working)
+        keepers = [asyncio.create_task(AuditKeeper(database).run()), asyncio.create_task(end_relations(database))]
+        stack.push_async_callback(_cancel, keepers)
         identifier = await stack.enter_async_context(_identifier(settings, development))
         origins = Origins(settings.origins, development=development)
         proxies = Proxies(settings.trusted_proxies)
@@ -121,13 +133,15 @@ async def start_node(
         watch = MutationWatch(tracing)
         functions = frozenset(mutation.name for mutation in registry.mutations)
 
-        async def run_mutation(principal: Principal, frame: Mutate) -> Outcome:
+        async def run_mutation(access: Access, frame: Mutate, address: str | None) -> Outcome:
             function = frame.mutation if frame.mutation in functions else "unknown"
-            with watch.mutation(principal.tenant, frame.id, function) as watched:
+            with watch.mutation(access.principal.tenant, frame.id, function) as watched:
                 done = await mutate(
                     database,
                     registry,
-                    principal,
+                    access,
+                    regate(admission, access.principal),
+                    trail,
                     id=frame.id,
                     mutation=frame.mutation,
                     args=bytes(frame.args),
@@ -137,23 +151,23 @@ async def start_node(
                     new_id=_new_id,
                     indexes=indexes.states,
                     trace=watched.trace,
+                    address=address,
                 )
                 watched.outcome = "replayed" if done.replayed else "committed"
                 return done
 
-        def authenticate_hello(hello: Hello, upgrade: Upgrade) -> Principal:
-            origins.check(upgrade.headers.get("origin"), upgrade.headers.get("host"))
-            return identifier.decide(hello.token, hello.tenant)
-
-        def authenticate_http(request: HTTPConnection) -> Principal:
-            return identity_of(request.scope)
+        async def admit(request: HTTPConnection) -> Access:
+            return await admission.admit(identity_of(request.scope))
 
         live = Live(
             hub,
             registry,
-            authenticate_hello,
+            Door(identifier, origins, limiter, proxies),
+            admission,
+            trail,
             run_mutation,
             _new_id,
+            _now,
             functions=fingerprint(registry),
             stale_after_ms=settings.stale_after_ms,
             compress=settings.compression == "on",
@@ -175,7 +189,8 @@ async def start_node(
         app = Starlette(
             routes=[
                 *health_routes(checks, page, worker=settings.worker),
-                *fhir_routes(database, authenticate_http, _now),
+                *audit_routes(database, admit, trail),
+                *fhir_routes(database, admit, trail, _now),
                 *page_routes(app_folder, connect=_fetched_from(settings)),
             ],
             middleware=edge(
@@ -188,6 +203,12 @@ async def start_node(
             ),
         )
         yield Node(app, hub, live)
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def run_worker(settings: Settings, url: str, until: Callable[[], Awaitable[None]]) -> None:

@@ -4,8 +4,8 @@ from msgspec import Struct
 
 
 class Relation(Struct, frozen=True):
-    """How a user is related to a patient. `kind`: `careTeam`, `breakGlass`, `refused` (the patient's consent denies this
-    user) or `suspended` (patient is "*"). `until`: seconds since 1970 at which it ends by itself."""
+    """How a user is related to a patient. `kind`: `careTeam`, `breakGlass`, `refused` (the patient's consent denies
+    this user) or `suspended` (patient is "*"). `until`: seconds since 1970 at which it ends by itself."""
 
     kind: str
     patient: str

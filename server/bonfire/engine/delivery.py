@@ -72,6 +72,7 @@ class Delivery:
         marker = self._marker(position)
         for query in changed:
             query.shown_at = position
+            query.told += 1
         if len(changed) == 1:
             ((query, frames),) = changed.items()
             audience = query.audience

@@ -96,7 +96,7 @@ class QueryIndex:
 
     def on_views(self, views: set[str]) -> list[LiveQuery]:
         """The queries that show rows of these read models: a walk, for the rare rebuild."""
-        return [query for query in self if isinstance(query.plan, KeyedPlan) and query.plan.view in views]
+        return [query for query in self if query.plan.view in views]
 
 
 _NONE: dict[LiveQuery, None] = {}

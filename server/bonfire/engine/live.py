@@ -140,7 +140,7 @@ class LiveEngine:
         if resume and session.since is not None:
             session.resuming.add(subscription)
         if query.result is not None and query.dirty_since is None and not self.is_down:
-            self._showing.first_word(query, session, subscription, self.position)
+            self._showing.first_words(query, [(session, subscription)], self.position)
         else:
             # `subscribed` is said only of what is live: not while the query is behind, not while the stream is cut.
             query.waiting[session, subscription] = None
@@ -195,11 +195,15 @@ class LiveEngine:
         self._detach(session, query, subscription)
         self._free(session, query, 0)
 
-    def trust(self, session: Session) -> None:
-        """It is known what this client may see, and all its subscriptions are of that."""
-        if session in self._sessions:
-            session.trust()
-            self._delivery.release(session)
+    def trust(self, session: Session, told: SharedFrame | None = None) -> None:
+        """It is known what this client may see, and all its subscriptions are of that. `told`: what says so, before
+        anything from the doubted position on is shown, or along with it."""
+        if session not in self._sessions:
+            return
+        waits = session.trust(self.position, told)
+        if told is not None and not waits:
+            self._delivery.send([told], [session])
+        self._delivery.release(session)
 
     def _let_go(self, session: Session, query: LiveQuery, subscription: str) -> None:
         self._detach(session, query, subscription)
@@ -388,8 +392,7 @@ class LiveEngine:
         for query in self._queries:
             if query.waiting and query.result is not None and query.dirty_since is None:
                 waiting, query.waiting = query.waiting, {}
-                for session, subscription in waiting:
-                    self._showing.first_word(query, session, subscription, self.position)
+                self._showing.first_words(query, waiting, self.position)
         self._land()
 
     # ---- reads ----------------------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ class KeyedPlan(Struct, frozen=True):
 
 
 class AppPlan(Struct, frozen=True):
-    """A result that is read again when a commit touches one of its dependencies: (source, patient or None for any).
+    """A result that is read again when a commit touches one of its dependencies: (source, patient or None for any), or
+    when the read model `view` is made anew. Of what is read, the first `limit` rows are shown.
 
     `identified`: each row has an `id`, so that a patch can name rows; otherwise the whole result is sent. `handle` is
     the shell's own: what it needs to run the query. `urgent`: run before those that are not."""
@@ -56,6 +57,8 @@ class AppPlan(Struct, frozen=True):
     identified: bool
     handle: Any = None
     urgent: bool = False
+    view: str | None = None
+    limit: int | None = None
 
 
 Plan = KeyedPlan | AppPlan
@@ -78,7 +81,8 @@ class Audience:
 class LiveQuery:
     """See the module's table of states. `subscribers` maps each session to its subscription ids, `waiting` holds those
     (session, subscription id) that have not been told `subscribed` yet. `audience`: who of `subscribers` is free, as
-    long as that is known. `shown_at`: the position of the last patch that went to all of them."""
+    long as that is known. `shown_at`: the position of the last patch that went to all of them; `told`: how many changes
+    have."""
 
     __slots__ = (
         "audience",
@@ -93,6 +97,7 @@ class LiveQuery:
         "shown_at",
         "snapshot_parts",
         "subscribers",
+        "told",
         "waiting",
     )
 
@@ -110,6 +115,7 @@ class LiveQuery:
         self.snapshot_parts: dict[tuple[str | None, int | None], list[SharedFrame]] = {}
         self.audience: Audience | None = None
         self.shown_at = 0
+        self.told = 0
 
     def take(self, result: "Window | list[Row]", more: bool) -> None:
         """This is the result now."""

@@ -2,7 +2,7 @@
 
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import LiveQuery
-from bonfire_protocol.down import Patch, Resumed, Snapshot, Subscribed
+from bonfire_protocol.down import Access, Patch, Resumed, Snapshot, Subscribed
 
 
 class Held:
@@ -42,6 +42,7 @@ class Session:
         "since",
         "subscriptions",
         "tenant",
+        "told_first",
         "untold",
         "vouched_at",
     )
@@ -63,6 +64,8 @@ class Session:
         self.parked = False
         self.missed: set[int] = set()
         self.untold: set[str] = set()
+        self.told_first: list[SharedFrame] = []
+        """What a parked client is told before all else."""
         self.free = True
         self.share = 0
         """Its place in the rota of heartbeats."""
@@ -90,10 +93,15 @@ class Session:
         self.doubted_from = position if self.doubted_from is None else min(self.doubted_from, position)
         self._settle()
 
-    def trust(self) -> None:
-        """It is known again, and this holds nothing else."""
-        self.doubted_from = None
+    def trust(self, position: int, told: SharedFrame | None) -> bool:
+        """It is known again; `position` is the engine's. `told` goes out with what is held from the doubted position
+        on; False where nothing is: then it may go out by itself."""
+        start, self.doubted_from = self.doubted_from, None
+        waits = self.parked or self.held or self.blocking or self.answer_due is not None
+        if told is not None and start is not None and waits:
+            self.merge(start, max(start, position), [told])
         self._settle()
+        return bool(waits)
 
     def park(self) -> None:
         """Keep no transitions any more, not even those that are held: only which queries they change."""
@@ -103,14 +111,15 @@ class Session:
         self.held.clear()
         self._settle()
 
-    def unpark(self) -> tuple[set[int], set[str]]:
-        """Keep transitions again. The numbers of the queries that have changed meanwhile, and the subscriptions that
-        were never told."""
+    def unpark(self) -> tuple[set[int], set[str], list[SharedFrame]]:
+        """Keep transitions again. The numbers of the queries that have changed meanwhile, the subscriptions that were
+        never told, and what is told first."""
+        told, self.told_first = self.told_first, []
         missed, self.missed = self.missed, set()
         untold, self.untold = self.untold, set()
         self.parked = False
         self._settle()
-        return missed, untold
+        return missed, untold, told
 
     def _settle(self) -> None:
         free = not (
@@ -211,5 +220,7 @@ class Session:
                     self.untold.add(subscription)
                 case Snapshot(query=number) | Patch(query=number):
                     self.missed.add(number)
+                case Access():
+                    self.told_first.append(shared)
                 case _:
                     raise AssertionError(shared.frame)

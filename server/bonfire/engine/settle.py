@@ -69,7 +69,8 @@ def _settle_app(
             # It saw nothing of what made it necessary.
             return None
     identified = [(str(_identity.decode(row).id) if plan.identified else "", row) for row in rows]
-    return Settled(identified, identified, False, missed)
+    shown = identified[: plan.limit]
+    return Settled(shown, shown, len(identified) > len(shown), missed)
 
 
 class _Identified(Struct):

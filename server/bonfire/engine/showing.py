@@ -5,8 +5,9 @@ Whatever is shown to a session joins what it holds, over the stretch of position
 that all its queries move together.
 """
 
+from collections.abc import Iterable
+
 from bonfire.engine.delivery import Delivery
-from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import LiveQuery
 from bonfire.engine.session import Session
 from bonfire.engine.settle import Settled
@@ -21,15 +22,20 @@ class Showing:
         self._delivery = delivery
         self._telling = telling
 
-    def first_word(self, query: LiveQuery, session: Session, subscription: str, position: int) -> None:
-        """The query is live: say so to one who has just asked for it, or whom it has held up."""
-        query.hold(session, subscription)
-        frames = self._telling.subscribed(query, session, subscription, position)
-        held_from = session.blocking.get(query)
-        if held_from is None:
-            self._delivery.show(session, position, frames)
-        else:
-            session.merge(held_from, position, frames)
+    def first_words(self, query: LiveQuery, askers: Iterable[tuple[Session, str]], position: int) -> None:
+        """The query is live: say so to those who have just asked for it, or whom it has held up."""
+        held_up: dict[Session, None] = {}
+        for session, subscription in askers:
+            query.hold(session, subscription)
+            frames = self._telling.subscribed(query, session, subscription, position)
+            held_from = session.blocking.get(query)
+            if held_from is None:
+                self._delivery.show(session, position, frames)
+            else:
+                session.merge(held_from, position, frames)
+                held_up[session] = None
+        # Only now: one who has asked under two names is told both at once.
+        for session in held_up:
             session.unblock(query)
             self._delivery.release(session)
 
@@ -39,6 +45,7 @@ class Showing:
         exact_until = settled.exact_until
         known_at = position if exact_until is None else exact_until - 1
         frames = self._telling.read_again(query, settled) if query.result is not None else []
+        query.told += bool(frames)
         dirty_since = query.dirty_since
         query.take(settled.result, settled.more)
         query.dirty_since = exact_until
@@ -65,8 +72,7 @@ class Showing:
 
     def newest(self, session: Session, position: int) -> None:
         """The session takes things again: it is given the newest results of what has changed, in one transition."""
-        missed, untold = session.unpark()
-        frames: list[SharedFrame] = []
+        missed, untold, frames = session.unpark()
         # What a known subscription missed can't be left to the first word of another one to the same query: the client
         # may let go of that one before it is shown.
         known = (query for name, query in session.subscriptions.items() if name not in untold)

@@ -5,6 +5,7 @@ The relations of care teams and of refused consents are kept by triggers, whoeve
 inside `Database.transaction`, unless it says otherwise; who may grant what is decided by the caller.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -28,6 +29,13 @@ async def facts_of(conn: asyncpg.Connection, user: str) -> str:
     """
     facts: str = await conn.fetchval(_STATEMENTS["facts"], user)
     return facts
+
+
+async def facts_of_many(conn: asyncpg.Connection, users: Sequence[str]) -> tuple[str, list[str]]:
+    """The same for each of `users`, in their order; and before it the snapshot (pg_current_snapshot) that shows it.
+    Only in a transaction of repeatable reads is it the snapshot of all of them."""
+    row = await conn.fetchrow(_STATEMENTS["facts_of_many"], list(users))
+    return row["snapshot"], row["facts"]
 
 
 async def grant(

@@ -7,23 +7,29 @@ Everything that goes out goes through the connection's wire, so it leaves in the
 import asyncio
 import json
 import logging
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
+from bonfire.access.audit import Event, event_of
+from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
+from bonfire.engine.query import Plan
 from bonfire.engine.session import Session
+from bonfire.sync.credentials import Credentials
 from bonfire.sync.fanout import frame_message
 from bonfire.sync.handshake import Upgrade
-from bonfire.sync.reader import plan
-from bonfire.sync.refusals import another_version, hello_expected, internal, too_large, too_many
-from bonfire.sync.stream import same_history, stream_name
+from bonfire.sync.planning import about, plan, reasons
+from bonfire.sync.refusals import another_caller, another_version, expired, hello_expected, internal, too_many
+from bonfire.sync.stream import same_history
+from bonfire.sync.subscribing import Subscribing
 from bonfire.sync.websocket import LiveProtocol
 from bonfire.sync.writing import Writing
 from bonfire_protocol.codec import decode_up, encode
-from bonfire_protocol.down import DownFrame, Pong, Refused, Result, Welcome
+from bonfire_protocol.down import DownFrame, Pong, Refused, Renewed, Result, Welcome
 from bonfire_protocol.faults import CloseCode, Fault, FaultCode
-from bonfire_protocol.up import Check, Hello, Mutate, Ping, Query, Subscribe, Unsubscribe, UpFrame
+from bonfire_protocol.up import Check, Hello, Mutate, Ping, Query, Renew, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
 from bonfire_protocol.version import PROTOCOL_VERSION
 
@@ -35,28 +41,33 @@ log = logging.getLogger("bonfire.socket")
 FRAME_BYTES = 4096
 """A larger frame counts as so many of this size."""
 
-MOST_ARGS_BYTES = 16 * 1024
-"""Of one subscription: they are kept as long as it is open."""
+DOUBT_SECONDS = 10.0
+"""How long the answer to a query waits until it is known again what its caller may see."""
 
 
 class Connection:
-    """One client (bonfire.sync.websocket.Receiver). It is its engine session's key (bonfire.sync.hub.Peer)."""
+    """One client (bonfire.sync.websocket.Receiver). It is its engine session's key (bonfire.sync.hub.Peer), and one of
+    those who are let in (bonfire.sync.admission.Member)."""
 
     __slots__ = (
+        "_address",
         "_allowance",
         "_allowed_at",
+        "_credentials",
+        "_doubted",
         "_gone",
         "_hub",
         "_kept_waiting",
+        "_let_in_as",
         "_live",
         "_name",
         "_patience",
         "_pinged",
-        "_principal",
         "_protocol",
         "_queries",
         "_session",
         "_stalled",
+        "_subscribing",
         "_unsent",
         "_upgrade",
         "_writing",
@@ -70,13 +81,17 @@ class Connection:
         self._protocol = protocol
         self._upgrade: Upgrade | None = upgrade
         self._name = name
-        self._principal: Principal | None = None
+        self._address = live.address_of(upgrade)
         self._session: Session | None = None
+        self._subscribing: Subscribing | None = None
+        self._credentials = Credentials(live.clock, self.send, self._expire)
         # What comes while the client is being welcomed; and who ends its patience with one that does not say hello.
         self._kept_waiting: list[bytes] | None = None
         self._patience: asyncio.TimerHandle | None = asyncio.get_running_loop().call_later(
             live.limits.hello_seconds, self._no_hello
         )
+        self._let_in_as: Principal | None = None
+        self._doubted = False
         self._queries: set[asyncio.Task[None]] = set()
         self._writing: Writing | None = None
         self._gone = False
@@ -139,6 +154,11 @@ class Connection:
         self._live.connections.discard(self)
         if self._patience is not None:
             self._patience.cancel()
+        self._credentials.drop()
+        if self._let_in_as is not None:
+            self._live.admission.leave(self)
+        if self._subscribing is not None:
+            self._subscribing.leave()
         if self._session is not None:
             self._hub.engine.leave(self._session)
             self._hub.pump()
@@ -194,48 +214,71 @@ class Connection:
             reason = f"this server speaks version {PROTOCOL_VERSION}"
             self._turn_away(another_version(frame.protocol), CloseCode.version_unsupported, reason)
             return
-        assert self._upgrade is not None
-        try:
-            self._principal = self._live.authenticate(frame, self._upgrade)
-        except Fault as fault:
-            self._turn_away(fault, CloseCode.unauthenticated, fault.code.value)
-            return
-        if self._live.draining:
-            self.close(CloseCode.draining, "this server is stopping")
-            return
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        self._upgrade = None
-        seen = parse_position(frame.position) if frame.position is not None else 0
-        if seen <= self._hub.engine.position or not same_history(frame.stream, self._hub.source.stream):
-            self._welcome(self._principal, seen, frame.stream)
-        else:
-            self._kept_waiting = []
-            task = asyncio.create_task(self._catch_up(self._principal, seen, frame.stream))
-            self._queries.add(task)
-            task.add_done_callback(self._queries.discard)
+        assert self._upgrade is not None
+        upgrade, self._upgrade = self._upgrade, None
+        self._kept_waiting = []
+        self._beside(self._let_in(frame, upgrade))
 
-    async def _catch_up(self, principal: Principal, seen: int, stream: str | None) -> None:
+    async def _let_in(self, hello: Hello, upgrade: Upgrade) -> None:
+        """Whose this is, what they may see, and whether this node may show it: then what they said meanwhile."""
         try:
-            may_serve = await self._hub.may_serve(seen, self._live.limits.catch_up_seconds)
+            principal = await self._live.authenticate(hello, upgrade)
+            if self._live.draining:
+                self.close(CloseCode.draining, "this server is stopping")
+                return
+            self._let_in_as = principal
+            # First, so that no change of what it may see is missed.
+            self._live.admission.join(self)
+            seen = parse_position(hello.position) if hello.position is not None else 0
+            if not await self._may_serve(seen, hello.stream):
+                # A client must not be shown an older state than the one it has seen elsewhere.
+                self.close(CloseCode.overloaded, "this server is behind what was shown elsewhere")
+                return
+            access = await self._live.admission.admit(principal)
+            while self._doubted:
+                # What it may see has changed meanwhile.
+                self._doubted = False
+                access = await self._live.admission.admit(principal)
+        except Fault as fault:
+            later = fault.next == "retry"
+            self._turn_away(fault, CloseCode.overloaded if later else CloseCode.unauthenticated, fault.code.value)
+            return
         except Exception:
-            log.exception("whether a client may be served could not be told")
+            log.exception("a client could not be let in")
             self.close(CloseCode.overloaded, "this server can't tell where it stands")
             return
-        if not may_serve:
-            # A client must not be shown an older state than the one it has seen elsewhere.
-            self.close(CloseCode.overloaded, "this server is behind what was shown elsewhere")
-            return
-        self._welcome(principal, seen, stream)
+        self._welcome(access, seen, hello.stream)
         waiting, self._kept_waiting = self._kept_waiting, None
         for data in waiting or ():
             self._route(data)
         self._hub.pump()
 
-    def _welcome(self, principal: Principal, seen: int, stream: str | None) -> None:
+    async def _may_serve(self, seen: int, stream: str | None) -> bool:
+        if seen <= self._hub.engine.position or not same_history(stream, self._hub.source.stream):
+            return True
+        return await self._hub.may_serve(seen, self._live.limits.catch_up_seconds)
+
+    def _welcome(self, access: Access, seen: int, stream: str | None) -> None:
         engine = self._hub.engine
-        here = stream_name(self._hub.source.stream, self._live.functions, principal)
+        principal = access.principal
+        # It is at work from here on: what it is shown goes out behind its welcome.
+        session = self._session = self._hub.join(self, principal.tenant, since=None)
+        self._subscribing = Subscribing(
+            self._live,
+            session,
+            access,
+            self.send,
+            self._refuse,
+            connection=self._name,
+            address=self._address,
+        )
+        here = self._subscribing.stream_of(access)
+        if 0 < seen <= engine.position and stream == here:
+            session.since = seen
+        left = self._credentials.left(principal.expires_at)
         self.send(
             Welcome(
                 PROTOCOL_VERSION,
@@ -246,11 +289,12 @@ class Connection:
                 self._live.stale_after_ms,
                 self._hub.source.kind,
                 here,
+                None if left is None else max(0, int(1000 * left)),
             )
         )
-        resumes = 0 < seen <= engine.position and stream == here
-        self._session = self._hub.join(self, principal.tenant, principal.access, since=seen if resumes else None)
         self._hub.pump()
+        self._live.trail.later(event_of(principal, "login", "socket", address=self._address, request=self._name))
+        self._credentials.hold(principal.expires_at)
 
     def _turn_away(self, fault: Fault, code: CloseCode, reason: str) -> None:
         self._refuse(fault, None)
@@ -285,30 +329,26 @@ class Connection:
 
     def _do(self, frame: UpFrame) -> None:
         assert self._session is not None
-        assert self._principal is not None
+        assert self._subscribing is not None
         limits = self._live.limits
         match frame:
             case Hello():
                 raise Fault(FaultCode.bad_frame, "this connection has said hello already", field="type")
             case Subscribe():
-                if len(self._session.subscriptions) >= limits.subscriptions:
-                    raise too_many("open subscriptions", limits.subscriptions)
-                if len(frame.args) > MOST_ARGS_BYTES:
-                    raise too_large("args", MOST_ARGS_BYTES, len(frame.args))
-                query = self._live.registry.find_query(frame.query)
-                identity, live_plan = plan(query, bytes(frame.args), self._principal)
-                self._hub.engine.subscribe(self._session, frame.id, identity, live_plan, resume=frame.resume)
+                self._subscribing.open(frame)
             case Unsubscribe():
-                self._hub.engine.unsubscribe(self._session, frame.id)
+                self._subscribing.close(frame.id)
+            case Renew():
+                self._beside(self._renew(frame))
             case Query():
                 if len(self._queries) >= limits.queries_at_once:
                     raise too_many("queries under way", limits.queries_at_once)
-                task = asyncio.create_task(self._query(frame))
-                self._queries.add(task)
-                task.add_done_callback(self._queries.discard)
+                self._beside(self._query(frame))
             case Mutate():
                 if self._writing is None:
-                    self._writing = Writing(self._live, self._session, self._principal, self.send, self._refuse)
+                    self._writing = Writing(
+                        self._live, self._session, self._subscribing, self.send, self._refuse, self._address
+                    )
                 self._writing.add(frame)
             case Check():
                 self._hub.engine.check(self._session, frame.id, frame.subscription)
@@ -316,14 +356,24 @@ class Connection:
                 self.send(Pong(format_position(self._hub.engine.position), frame.id))
 
     async def _query(self, frame: Query) -> None:
-        assert self._principal is not None
+        assert self._subscribing is not None
+        subscribing = self._subscribing
         try:
-            query = self._live.registry.find_query(frame.query)
-            _, query_plan = plan(query, bytes(frame.args), self._principal)
-            written = 0 if self._writing is None else self._writing.position
-            answer, position = await self._hub.read_once(self._principal.tenant, query_plan, after=written)
+            while True:
+                access = subscribing.access
+                try:
+                    query = self._live.registry.find_query(frame.query)
+                    _, query_plan = plan(query, bytes(frame.args), access)
+                except Fault as fault:
+                    subscribing.denied(frame, fault)
+                    raise
+                written = 0 if self._writing is None else self._writing.position
+                answer, position = await self._hub.read_once(self.principal.tenant, query_plan, after=written)
+                if await self._undoubted() and access is subscribing.access:
+                    break
             if isinstance(answer, Fault):
                 raise answer
+            await self._live.trail.record(self._shown(frame, query_plan, access, len(answer)))
             value = _value(answer, one=getattr(query_plan, "shape", "list") == "one")
             self.send(Result(frame.id, format_position(position), value))
         except Fault as fault:
@@ -331,6 +381,70 @@ class Connection:
         except Exception as error:
             log.exception("query %s failed", frame.query)
             self._refuse(internal(error), frame.id)
+
+    def _shown(self, frame: Query, query_plan: Plan, access: Access, rows: int) -> Event:
+        assert self._subscribing is not None
+        handle = query_plan.handle
+        return self._subscribing.event(
+            "query", frame.query, patient=about(handle), policies=reasons(handle, access), count=rows
+        )
+
+    async def _undoubted(self) -> bool:
+        """Wait until it is known what this client may see; whether it was known all along."""
+        assert self._session is not None
+        known = True
+        deadline = asyncio.get_running_loop().time() + DOUBT_SECONDS
+        while self._session.doubted_from is not None:
+            known = False
+            if asyncio.get_running_loop().time() > deadline:
+                raise Fault(FaultCode.unavailable, "What you may see can't be read at the moment.")
+            await asyncio.sleep(0.01)
+        return known
+
+    # ---- what it may see (bonfire.sync.admission.Member) ----------------------------------------------------
+
+    @property
+    def principal(self) -> Principal:
+        """Whose this is, once that is known."""
+        assert self._let_in_as is not None
+        return self._let_in_as
+
+    def doubt(self, position: int) -> None:
+        if self._session is not None:
+            self._hub.engine.doubt(self._session, position)
+        else:
+            self._doubted = True
+
+    def regrant(self, access: Access) -> None:
+        if self._subscribing is not None:
+            self._subscribing.regrant(access)
+
+    async def _renew(self, frame: Renew) -> None:
+        """A new token in place of the one that ends. It may say other roles, which is a change of what may be seen."""
+        mine = self.principal
+        try:
+            principal = await self._live.renew(frame.token, mine.tenant, self._address)
+            if (principal.tenant, principal.user) != (mine.tenant, mine.user):
+                raise another_caller()
+        except Fault as fault:
+            self._refuse(fault, frame.id)
+            return
+        self._let_in_as = principal
+        self._credentials.hold(principal.expires_at)
+        left = self._credentials.left(principal.expires_at)
+        self.send(Renewed(frame.id, None if left is None else max(0, int(1000 * left))))
+        # Doubted until it is decided, so that nothing is shown by the old token's rights any more.
+        self.doubt(self._hub.engine.position)
+        self._live.admission.reconsider(self)
+
+    def _expire(self) -> None:
+        self._refuse(expired(), None)
+        self.close(CloseCode.unauthenticated, "the token has ended")
+
+    def _beside(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._queries.add(task)
+        task.add_done_callback(self._queries.discard)
 
     def _refuse(self, fault: Fault, frame_id: str | None) -> None:
         self._live.refusals[fault.code.value] += 1

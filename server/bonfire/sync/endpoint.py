@@ -5,11 +5,16 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
+from typing import Protocol
 
+from bonfire.access.audit import Trail
+from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
 from bonfire.clinical.execute import Outcome
 from bonfire.clinical.registry import Registry
+from bonfire.sync.admission import Admission
 from bonfire.sync.connection import Connection
 from bonfire.sync.handshake import Upgrade
 from bonfire.sync.hub import Hub
@@ -21,8 +26,20 @@ from bonfire_protocol.up import Hello, Mutate
 
 log = logging.getLogger("bonfire.live")
 
-Mutator = Callable[[Principal, Mutate], Awaitable[Outcome]]
-Authenticator = Callable[[Hello, Upgrade], Principal]
+Mutator = Callable[[Access, Mutate, str | None], Awaitable[Outcome]]
+"""(what the caller may do, the frame, the address that it came from) -> what became of it."""
+
+
+class Doorkeeper(Protocol):
+    """Tells who comes. Faults: `unauthenticated`, `forbidden`; `unavailable` or `too_many`: come back later."""
+
+    async def hello(self, hello: Hello, upgrade: Upgrade) -> Principal: ...
+
+    async def renew(self, token: str, tenant: str, address: str | None) -> Principal: ...
+
+    def address_of(self, upgrade: Upgrade) -> str | None:
+        """Whence it comes, behind the operator's own proxies."""
+
 
 TEND_SECONDS = 10.0
 """How often each connection is looked after. A peer that is gone without a word is noticed within three of these."""
@@ -64,9 +81,12 @@ class Live:
         self,
         hub: Hub,
         registry: Registry,
-        authenticate: Authenticator,
+        door: Doorkeeper,
+        admission: Admission,
+        trail: Trail,
         mutate: Mutator,
         new_id: Callable[[], str],
+        clock: Callable[[], datetime],
         *,
         functions: str,
         stale_after_ms: int,
@@ -76,8 +96,14 @@ class Live:
         self.hub = hub
         self.flusher = hub.flusher
         self.registry = registry
-        self.authenticate = authenticate
+        self.names = frozenset(query.name for query in registry.queries)
+        self.authenticate = door.hello
+        self.renew = door.renew
+        self.address_of = door.address_of
+        self.admission = admission
+        self.trail = trail
         self.mutate = mutate
+        self.clock = clock
         self.functions = functions
         """The fingerprint of what the registry declares: see bonfire.sync.stream."""
         self.stale_after_ms = stale_after_ms

@@ -39,20 +39,23 @@ _DEFLATE = ServerPerMessageDeflateFactory(
 @dataclass(frozen=True)
 class Upgrade:
     """A request to speak WebSocket. Header names are in lower case; a header that came several times has its values
-    joined by commas."""
+    joined by commas. `address`: the peer's."""
 
     method: str
     path: str
     headers: Mapping[str, str]
+    address: str | None = None
 
     @classmethod
-    def of(cls, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]]) -> "Upgrade":
+    def of(
+        cls, method: str, target: bytes, headers: Iterable[tuple[bytes, bytes]], address: str | None = None
+    ) -> "Upgrade":
         """From HTTP's own spelling, names in lower case."""
         together: dict[str, str] = {}
         for raw_name, raw_value in headers:
             name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
             together[name] = f"{together[name]}, {value}" if name in together else value
-        return cls(method, target.partition(b"?")[0].decode("latin-1"), together)
+        return cls(method, target.partition(b"?")[0].decode("latin-1"), together, address)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from bonfire.engine.query import Plan
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.rota import SHARES
 from bonfire.engine.session import Session
+from bonfire.sync.admission import Admission
 from bonfire.sync.commit_watch import CommitWatch, trace_of_read
 from bonfire.sync.fanout import Flusher, Wire, spelled, ways
 from bonfire.sync.positions import Positions
@@ -70,7 +71,8 @@ class Author(Protocol):
 class Hub:
     """One node's live side. `heartbeat`: seconds between watermarks to clients. `check_every`: seconds between two
     checks of a live query against its source; 0 for none. `wake_lanes` is called when a commit wrote one of
-    `lane_sources`. `tracing`: where it is told what became of the commits of mutations."""
+    `lane_sources`. `admission` is told of the commits that change what callers may
+    see. `tracing`: where it is told what became of the commits of mutations."""
 
     def __init__(
         self,
@@ -81,8 +83,10 @@ class Hub:
         check_every: float,
         wake_lanes: Callable[[], None],
         lane_sources: Collection[str],
+        admission: Admission,
         tracing: Tracing | None = None,
     ) -> None:
+        self.admission = admission
         self.engine = LiveEngine(0)
         self.flusher = Flusher()
         self.source = source
@@ -135,6 +139,7 @@ class Hub:
         return sorted(self._failing)
 
     async def stop(self) -> None:
+        await self.admission.stop()
         for task in [*self._beats, *self._reads]:
             task.cancel()
         await asyncio.gather(*self._beats, *self._reads, return_exceptions=True)
@@ -151,6 +156,7 @@ class Hub:
                 author = self._mutations.get((message.tenant, message.mutation))
                 if author is not None:
                     author.committed(message.mutation, commit.position)
+        self.admission.commit(commit)
         self.engine.commit(commit)
         self.pump()
         self.watch.end(commit)
@@ -178,6 +184,7 @@ class Hub:
     def gap(self, reason: str) -> None:
         self.gaps += 1
         log.warning("commits may have been missed (%s): every live query is read afresh", reason)
+        self.admission.gap(self.engine.position)
         self.engine.gap()
         self.pump()
 
@@ -187,6 +194,7 @@ class Hub:
         if position < self.engine.position or self.source.stream != self._stream:
             self._start_over(position)
         self.engine.up(position)
+        self.admission.up()
         self._advance.set()
         self.pump()
 
@@ -201,6 +209,7 @@ class Hub:
         sessions = self.engine.sessions()
         self.engine = LiveEngine(position)
         self._positions = Positions()
+        self.admission.start_over()
         for session in sessions:
             _peer(session).cut()
 
@@ -339,9 +348,9 @@ class Hub:
 
     # ---- what connections ask -------------------------------------------------------------------------------
 
-    def join(self, peer: Peer, tenant: str, access: str, *, since: int | None = None) -> Session:
+    def join(self, peer: Peer, tenant: str, *, since: int | None = None) -> Session:
         """A client is there. What it is given while the stream is silent may be old, and it is told so."""
-        return self.engine.join(peer, tenant, access, since=since, vouched=self._hears)
+        return self.engine.join(peer, tenant, since=since, vouched=self._hears)
 
     def expect_index(self, tenant: str, mutation: str, author: Author) -> None:
         """`author` wants to be told how the indexes of this mutation get on."""

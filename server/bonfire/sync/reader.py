@@ -7,18 +7,19 @@ from datetime import datetime
 import asyncpg
 from msgspec import Raw
 
-from bonfire.access.principal import Principal
 from bonfire.changes.source import bound_sql
-from bonfire.clinical.queries import AppCall, AppQuery, KeyedCall, KeyedQuery
-from bonfire.engine.query import AppPlan, KeyedPlan, Plan, QueryIdentity
+from bonfire.clinical.depends import POLICY, RELATION
+from bonfire.clinical.queries import KeyedCall
+from bonfire.engine.query import AppPlan, KeyedPlan, Plan
 from bonfire.engine.reads import Answer, Read
 from bonfire.engine.visibility import Sight, Visibility
 from bonfire.store.compile_model import fingerprint
 from bonfire.store.model import APP_STATE, ReadModel, snake_case
 from bonfire.store.pool import Database
-from bonfire.store.reach import EVERYTHING
+from bonfire.store.reach import EVERYTHING, Reach
 from bonfire.store.readmodels import select_rows_sql
 from bonfire.store.replaced import Table, replaced
+from bonfire.sync.planning import AppHandle, BoundHandle, KeyedHandle
 from bonfire_protocol.faults import Fault, FaultCode
 
 ATTEMPTS = 5
@@ -44,15 +45,6 @@ INSTALLED = "array(select name || ' ' || fingerprint from bonfire.read_model) as
 
 
 @dataclass(frozen=True)
-class AppHandle:
-    """What it takes to run an app query for its live query: any caller that may see the result will do."""
-
-    query: AppQuery
-    call: AppCall
-    principal: Principal
-
-
-@dataclass(frozen=True)
 class Seen:
     """What is seen in a transaction's snapshot: its commits, none of which lies behind `bound`; and the marks of the
     `installed` read models, where they were asked for."""
@@ -69,22 +61,6 @@ class Snapshot:
     visibility: Sight
     bound: int
     answers: list[Answer]
-
-
-def plan(query: KeyedQuery | AppQuery, args: bytes, principal: Principal) -> tuple[QueryIdentity, Plan]:
-    """The live query that this call is. Fault `bad_arguments` names the field."""
-    match query:
-        case KeyedQuery():
-            keyed = query.resolve(args, principal)
-            order = tuple((term.column, term.descending) for term in keyed.model.order)
-            identity = QueryIdentity(principal.tenant, query.name, keyed.canonical, principal.access)
-            return identity, KeyedPlan(keyed.model.name, keyed.key, keyed.limit, order, keyed, query.urgent)
-        case AppQuery():
-            call = query.resolve(args, principal)
-            handle = AppHandle(query, call, principal)
-            identity = QueryIdentity(principal.tenant, query.name, call.canonical, principal.access)
-            identified = call.shape == "list" and call.identity is not None
-            return identity, AppPlan(call.dependencies, call.shape, identified, handle, query.urgent)
 
 
 class Reader:
@@ -144,7 +120,8 @@ class Reader:
         transaction = self._database.transaction(tenant, reach=EVERYTHING, isolation="repeatable_read", readonly=True)
         async with transaction as conn:
             seen = await self._see(conn)
-            answers = [await self._answer(conn, plan, rows, seen.installed, guarded) for plan, rows in wanted]
+            bounds = _Bounds(conn)
+            answers = [await self._answer(bounds, plan, rows, seen.installed, guarded) for plan, rows in wanted]
             if await replaced(conn, _tables(seen.installed, wanted)):
                 raise _Replaced
         return Snapshot(seen.sight, seen.bound, answers)
@@ -155,29 +132,37 @@ class Reader:
         return Seen(Visibility.parse(look["snapshot"]), look["bound"], frozenset(look["installed"]))
 
     async def _answer(
-        self, conn: asyncpg.Connection, plan: Plan, rows: int, installed: frozenset[str], guarded: bool
+        self, bounds: "_Bounds", plan: Plan, rows: int, installed: frozenset[str], guarded: bool
     ) -> Answer:
-        match plan:
-            case KeyedPlan(handle=KeyedCall() as call):
-                if self._model(call.model).mark not in installed:
-                    return _of_another_version(call.model.name)
-                if not guarded:
-                    return await self._rows(conn, call, rows)
-                try:
-                    async with conn.transaction():
-                        return await self._rows(conn, call, rows)
-                except asyncpg.PostgresError as error:
-                    if isinstance(error, _OUTAGES):
-                        raise
-                    return _failed(call.model.name, error)
-            case AppPlan(handle=AppHandle() as handle):
-                return await self._run(conn, handle)
+        match plan.handle:
+            case KeyedHandle(call=call):
+                # All of the key's rows may be seen.
+                return await self._rows(bounds, call, rows, EVERYTHING, installed, guarded)
+            case BoundHandle(call=call, reach=reach):
+                # One row more than is shown tells whether there are others behind.
+                return await self._rows(bounds, call, call.limit + 1, reach, installed, guarded)
+            case AppHandle() as handle:
+                await bounds.set(handle.reach)
+                return await self._run(bounds.conn, handle)
             case _:
                 raise AssertionError(plan)
 
-    async def _rows(self, conn: asyncpg.Connection, call: KeyedCall, rows: int) -> list[Raw]:
-        records = await conn.fetch(self._model(call.model).rows_sql, call.key, rows)
-        return [Raw(record[0].encode()) for record in records]
+    async def _rows(
+        self, bounds: "_Bounds", call: KeyedCall, rows: int, reach: Reach, installed: frozenset[str], guarded: bool
+    ) -> Answer:
+        model = self._model(call.model)
+        if model.mark not in installed:
+            return _of_another_version(call.model.name)
+        await bounds.set(reach)
+        if not guarded:
+            return await _fetch(bounds.conn, model, call, rows)
+        try:
+            async with bounds.conn.transaction():
+                return await _fetch(bounds.conn, model, call, rows)
+        except asyncpg.PostgresError as error:
+            if isinstance(error, _OUTAGES):
+                raise
+            return _failed(call.model.name, error)
 
     def _model(self, model: ReadModel) -> "_Known":
         known = self._known.get(model.name)
@@ -209,8 +194,34 @@ class _Known:
     rows_sql: str
 
 
+async def _fetch(conn: asyncpg.Connection, model: _Known, call: KeyedCall, rows: int) -> list[Raw]:
+    records = await conn.fetch(model.rows_sql, call.key, rows)
+    return [Raw(record[0].encode()) for record in records]
+
+
+class _Bounds:
+    """Under which reach a transaction reads: queries of callers who may see all leave it as it is, which costs
+    nothing."""
+
+    def __init__(self, conn: asyncpg.Connection) -> None:
+        self.conn = conn
+        self._reach = EVERYTHING
+
+    async def set(self, reach: Reach) -> None:
+        if reach != self._reach:
+            await self.conn.execute("select set_config('bonfire.reach', $1, true)", reach.spelled)
+            self._reach = reach
+
+
 class _Replaced(Exception):
     """A table was made anew or emptied while it was read, by a snapshot from before."""
+
+
+_OTHER_TABLES: dict[str, Table] = {
+    APP_STATE: ("bonfire", "app_state"),
+    RELATION: ("bonfire", "relation"),
+    POLICY: ("bonfire", "policy"),
+}
 
 
 def _tables(installed: Iterable[str], wanted: Iterable[tuple[Plan, int]]) -> set[Table]:
@@ -220,7 +231,7 @@ def _tables(installed: Iterable[str], wanted: Iterable[tuple[Plan, int]]) -> set
         if isinstance(one, AppPlan):
             for source, _ in one.dependencies:
                 kind = source.partition("/")[0]
-                tables.add(("bonfire", "app_state") if kind == APP_STATE else ("public", kind.lower()))
+                tables.add(_OTHER_TABLES.get(kind, ("public", kind.lower())))
     return tables
 
 

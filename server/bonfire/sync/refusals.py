@@ -29,6 +29,30 @@ def too_large(field: str, limit: int, got: int) -> Fault:
     return Fault(FaultCode.too_large, message, field=field, expected=f"at most {limit} bytes", got=f"{got} bytes")
 
 
+def duplicate_id() -> Fault:
+    return Fault(
+        FaultCode.duplicate_id,
+        "this connection has an open subscription with that id",
+        field="id",
+        expected="an id that is not in use on this connection",
+    )
+
+
+def expired() -> Fault:
+    return Fault(
+        FaultCode.unauthenticated, "the token has ended", field="token", expected="a new one: `renew` before the end"
+    )
+
+
+def another_caller() -> Fault:
+    return Fault(
+        FaultCode.forbidden,
+        "a token is renewed by one of the same user of the same tenant",
+        field="token",
+        expected="a token of this connection's user",
+    )
+
+
 def internal(error: Exception) -> Fault:
     """The class of the error alone: its text may quote a patient."""
     return Fault(FaultCode.internal, f"the server failed at this ({type(error).__name__}); it is in its log")

@@ -10,10 +10,10 @@ import hashlib
 from bonfire.access.principal import Principal
 
 
-def stream_name(source: str, functions: str, principal: Principal) -> str:
+def stream_name(source: str, functions: str, principal: Principal, access: str) -> str:
     """`source`: as the change source names it (kind-system-timeline-database); `functions`: the registry's
-    fingerprint."""
-    caller = "\x00".join((principal.tenant, principal.user, principal.access))
+    fingerprint; `access`: that of what the caller may see."""
+    caller = "\x00".join((principal.tenant, principal.user, access))
     return f"{source}/{functions}/{hashlib.sha256(caller.encode()).hexdigest()[:12]}"
 
 

@@ -133,7 +133,9 @@ class HttpProtocol(HttpToolsProtocol):
         protocol = LiveProtocol(self.host, server_state=self.server_state)
         protocol.connection_made(self.transport)
         self.transport.set_protocol(protocol)
-        protocol.upgrade(Upgrade.of(self.scope["method"], self.url, self.scope["headers"]))
+        client = self.scope["client"]
+        address = None if client is None else client[0]
+        protocol.upgrade(Upgrade.of(self.scope["method"], self.url, self.scope["headers"], address))
 
 
 def http_for(host: Host) -> type[HttpProtocol]:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import Raw
 
-from bonfire.access.principal import Principal
 from bonfire.engine.commit import IndexProgress
 from bonfire.engine.session import Session
 from bonfire.sync.refusals import internal, too_many
+from bonfire.sync.subscribing import Subscribing
 from bonfire_protocol.down import Committed, DownFrame, Indexed, IndexState
 from bonfire_protocol.faults import Fault
 from bonfire_protocol.up import Mutate
@@ -35,6 +35,7 @@ class Writing:
     """See the module. `send` and `refuse` are the connection's; what they are given after it is gone goes nowhere."""
 
     __slots__ = (
+        "_address",
         "_early",
         "_following",
         "_gone",
@@ -42,10 +43,11 @@ class Writing:
         "_live",
         "_mutator",
         "_patience",
-        "_principal",
         "_refuse",
         "_send",
         "_session",
+        "_subscribing",
+        "_tenant",
         "_unanswered",
         "_waiting",
         "_waiting_bytes",
@@ -56,16 +58,20 @@ class Writing:
         self,
         live: "Live",
         session: Session,
-        principal: Principal,
+        subscribing: Subscribing,
         send: Callable[[DownFrame], None],
         refuse: Callable[[Fault, str | None], None],
+        address: str | None,
     ) -> None:
         self.position = 0
         """That of its newest commit."""
         self._live = live
         self._hub = live.hub
         self._session = session
-        self._principal = principal
+        # What the client may do is what it was told last that it may see.
+        self._subscribing = subscribing
+        self._address = address
+        self._tenant = session.tenant
         self._send = send
         self._refuse = refuse
         self._waiting: deque[Mutate] = deque()
@@ -152,8 +158,8 @@ class Writing:
         self._mutator = None
 
     async def _do(self, frame: Mutate) -> None:
-        self._hub.expect_index(self._principal.tenant, frame.id, self)
-        outcome = await self._live.mutate(self._principal, frame)
+        self._hub.expect_index(self._tenant, frame.id, self)
+        outcome = await self._live.mutate(self._subscribing.access, frame, self._address)
         position = await self._hub.position_of(outcome.xid, new=not outcome.replayed)
         self.position = max(self.position, position)
         pending = {index for index, state in outcome.indexes.items() if state == "pending"}
@@ -186,7 +192,7 @@ class Writing:
 
     def _forget(self, mutation: str) -> None:
         self._following.pop(mutation, None)
-        self._hub.forget_index(self._principal.tenant, mutation, self)
+        self._hub.forget_index(self._tenant, mutation, self)
 
 
 def _states(indexes: Mapping[str, str]) -> dict[str, IndexState]:
