@@ -347,8 +347,10 @@ class World:
                 plan = PLANS[self.random.choice(list(PLANS))]
                 self.decided["changed"] += 1
             identity = QueryIdentity(client.session.tenant, _name_of(plan), b"{}", "all")
+            # Where the old result is not known already, the new one takes its place from there.
+            held_from = client.session.blocking.get(client.session.subscriptions[name], since)
             self.engine.replan(client.session, name, identity, plan)
-            changes.append((since, plan))
+            changes.append((min(since, held_from), plan))
         client.doubted = None
         self.engine.trust(client.session)
 
