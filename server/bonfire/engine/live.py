@@ -193,7 +193,8 @@ class LiveEngine:
         # First: what this query has held up may go on without it.
         self._delivery.send([SharedFrame(Unsubscribed(subscription, fault.code, fault.message, fault.next))], [session])
         self._detach(session, query, subscription)
-        self._free(session, query, 0)
+        # What was before that could be seen then; another subscription of it may go on from there.
+        self._free(session, query, session.doubted_from or 0)
 
     def trust(self, session: Session, told: SharedFrame | None = None) -> None:
         """It is known what this client may see, and all its subscriptions are of that. `told`: what says so, before
