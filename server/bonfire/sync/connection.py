@@ -5,29 +5,26 @@ Everything that goes out goes through the connection's wire, so it leaves in the
 """
 
 import asyncio
-import json
 import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING
 
-from msgspec import Raw
-
-from bonfire.access.audit import Event, event_of
+from bonfire.access.audit import event_of
 from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
-from bonfire.engine.query import Plan
 from bonfire.engine.session import Session
+from bonfire.sync.allowance import Allowance, weight
+from bonfire.sync.asking import Asking
 from bonfire.sync.credentials import Credentials
 from bonfire.sync.fanout import frame_message
 from bonfire.sync.handshake import Upgrade
-from bonfire.sync.planning import about, plan, reasons
-from bonfire.sync.refusals import another_caller, another_version, expired, hello_expected, internal, too_many
+from bonfire.sync.refusals import another_caller, another_version, expired, hello_expected, id_of, internal, too_many
 from bonfire.sync.stream import same_history
 from bonfire.sync.subscribing import Subscribing
 from bonfire.sync.websocket import LiveProtocol
 from bonfire.sync.writing import Writing
 from bonfire_protocol.codec import decode_up, encode
-from bonfire_protocol.down import DownFrame, Pong, Refused, Renewed, Result, Welcome
+from bonfire_protocol.down import DownFrame, Pong, Refused, Renewed, Welcome
 from bonfire_protocol.faults import CloseCode, Fault, FaultCode
 from bonfire_protocol.up import Check, Hello, Mutate, Ping, Query, Renew, Subscribe, Unsubscribe, UpFrame
 from bonfire_protocol.values import format_position, parse_position
@@ -38,12 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("bonfire.socket")
 
-FRAME_BYTES = 4096
-"""A larger frame counts as so many of this size."""
-
-DOUBT_SECONDS = 10.0
-"""How long the answer to a query waits until it is known again what its caller may see."""
-
 
 class Connection:
     """One client (bonfire.sync.websocket.Receiver). It is its engine session's key (bonfire.sync.hub.Peer), and one of
@@ -52,7 +43,7 @@ class Connection:
     __slots__ = (
         "_address",
         "_allowance",
-        "_allowed_at",
+        "_asking",
         "_credentials",
         "_doubted",
         "_gone",
@@ -93,10 +84,12 @@ class Connection:
         self._let_in_as: Principal | None = None
         self._doubted = False
         self._queries: set[asyncio.Task[None]] = set()
+        self._asking: Asking | None = None
         self._writing: Writing | None = None
         self._gone = False
-        self._allowance = float(live.limits.frames_at_once)
-        self._allowed_at = asyncio.get_running_loop().time()
+        self._allowance = Allowance(
+            live.limits.frames_at_once, live.limits.frames_per_second, asyncio.get_running_loop().time
+        )
         self._pinged = 0
         self._stalled = 0.0
         self._unsent = 0
@@ -120,6 +113,10 @@ class Connection:
     def busy(self) -> bool:
         """Whether a mutation of it is under way."""
         return self._writing is not None and self._writing.busy
+
+    def _written(self) -> int:
+        """The position of its newest own commit."""
+        return 0 if self._writing is None else self._writing.position
 
     def close(self, code: CloseCode, reason: str) -> None:
         self._protocol.close(code, reason)
@@ -182,7 +179,9 @@ class Connection:
         received = self._live.received
         received.frames += len(messages)
         received.bytes += sum(map(len, messages))
-        self._spend(others + sum(1 + len(data) // FRAME_BYTES for data in messages))
+        if wait := self._allowance.spend(others + sum(map(weight, messages))):
+            # Who sends more than it may is read from later: nothing is lost, and it slows down nobody but itself.
+            self._protocol.read_on_in(wait)
         for data in messages:
             self._route(data)
         self._hub.pump()
@@ -275,6 +274,7 @@ class Connection:
             connection=self._name,
             address=self._address,
         )
+        self._asking = Asking(self._live, session, self._subscribing, self.send, self._refuse)
         here = self._subscribing.stream_of(access)
         if 0 < seen <= engine.position and stream == here:
             session.since = seen
@@ -302,21 +302,11 @@ class Connection:
 
     # ---- frames ---------------------------------------------------------------------------------------------
 
-    def _spend(self, frames: int) -> None:
-        """Who sends more than it may is read from later: nothing is lost, and it slows down nobody but itself."""
-        limits = self._live.limits
-        now = asyncio.get_running_loop().time()
-        earned = (now - self._allowed_at) * limits.frames_per_second
-        self._allowance = min(limits.frames_at_once, self._allowance + earned) - frames
-        self._allowed_at = now
-        if self._allowance < 0:
-            self._protocol.read_on_in(-self._allowance / limits.frames_per_second)
-
     def _take(self, data: bytes) -> None:
         try:
             frame = decode_up(data, self.wire.spelling.format)
         except Fault as fault:
-            self._refuse(fault, _id_of(data))
+            self._refuse(fault, id_of(data))
             return
         try:
             self._do(frame)
@@ -330,6 +320,7 @@ class Connection:
     def _do(self, frame: UpFrame) -> None:
         assert self._session is not None
         assert self._subscribing is not None
+        assert self._asking is not None
         limits = self._live.limits
         match frame:
             case Hello():
@@ -343,7 +334,7 @@ class Connection:
             case Query():
                 if len(self._queries) >= limits.queries_at_once:
                     raise too_many("queries under way", limits.queries_at_once)
-                self._beside(self._query(frame))
+                self._beside(self._asking.answer(frame, self._written))
             case Mutate():
                 if self._writing is None:
                     self._writing = Writing(
@@ -354,52 +345,6 @@ class Connection:
                 self._hub.engine.check(self._session, frame.id, frame.subscription)
             case Ping():
                 self.send(Pong(format_position(self._hub.engine.position), frame.id))
-
-    async def _query(self, frame: Query) -> None:
-        assert self._subscribing is not None
-        subscribing = self._subscribing
-        try:
-            while True:
-                access = subscribing.access
-                try:
-                    query = self._live.registry.find_query(frame.query)
-                    _, query_plan = plan(query, bytes(frame.args), access)
-                except Fault as fault:
-                    subscribing.denied(frame, fault)
-                    raise
-                written = 0 if self._writing is None else self._writing.position
-                answer, position = await self._hub.read_once(self.principal.tenant, query_plan, after=written)
-                if await self._undoubted() and access is subscribing.access:
-                    break
-            if isinstance(answer, Fault):
-                raise answer
-            await self._live.trail.record(self._shown(frame, query_plan, access, len(answer)))
-            value = _value(answer, one=getattr(query_plan, "shape", "list") == "one")
-            self.send(Result(frame.id, format_position(position), value))
-        except Fault as fault:
-            self._refuse(fault, frame.id)
-        except Exception as error:
-            log.exception("query %s failed", frame.query)
-            self._refuse(internal(error), frame.id)
-
-    def _shown(self, frame: Query, query_plan: Plan, access: Access, rows: int) -> Event:
-        assert self._subscribing is not None
-        handle = query_plan.handle
-        return self._subscribing.event(
-            "query", frame.query, patient=about(handle), policies=reasons(handle, access), count=rows
-        )
-
-    async def _undoubted(self) -> bool:
-        """Wait until it is known what this client may see; whether it was known all along."""
-        assert self._session is not None
-        known = True
-        deadline = asyncio.get_running_loop().time() + DOUBT_SECONDS
-        while self._session.doubted_from is not None:
-            known = False
-            if asyncio.get_running_loop().time() > deadline:
-                raise Fault(FaultCode.unavailable, "What you may see can't be read at the moment.")
-            await asyncio.sleep(0.01)
-        return known
 
     # ---- what it may see (bonfire.sync.admission.Member) ----------------------------------------------------
 
@@ -449,20 +394,3 @@ class Connection:
     def _refuse(self, fault: Fault, frame_id: str | None) -> None:
         self._live.refusals[fault.code.value] += 1
         self.send(Refused(fault.code, fault.message, fault.next, frame_id, fault.field, fault.expected, fault.got))
-
-
-def _id_of(data: bytes) -> str | None:
-    """The id of a frame that is wrong otherwise, so that its sender can tell which one was refused."""
-    try:
-        # The standard library's parser: it reads on over text that is no Unicode, which may be what is wrong.
-        named = json.loads(data)
-        found = named.get("id") if isinstance(named, dict) else None
-        return found if isinstance(found, str) and found.isprintable() and len(found) <= 128 else None
-    except (UnicodeError, ValueError, RecursionError):
-        return None
-
-
-def _value(rows: list[Raw], *, one: bool) -> Raw:
-    if one:
-        return rows[0] if rows else Raw(b"null")
-    return Raw(b"[" + b",".join(bytes(row) for row in rows) + b"]")

@@ -1,5 +1,7 @@
 """The refusals that the socket itself has for what a client asks."""
 
+import json
+
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.version import PROTOCOL_VERSION
 
@@ -56,3 +58,14 @@ def another_caller() -> Fault:
 def internal(error: Exception) -> Fault:
     """The class of the error alone: its text may quote a patient."""
     return Fault(FaultCode.internal, f"the server failed at this ({type(error).__name__}); it is in its log")
+
+
+def id_of(data: bytes) -> str | None:
+    """The id of a frame that is wrong otherwise, so that its sender can tell which one was refused."""
+    try:
+        # The standard library's parser: it reads on over text that is no Unicode, which may be what is wrong.
+        named = json.loads(data)
+        found = named.get("id") if isinstance(named, dict) else None
+        return found if isinstance(found, str) and found.isprintable() and len(found) <= 128 else None
+    except (UnicodeError, ValueError, RecursionError):
+        return None
