@@ -87,6 +87,8 @@ class Admission:
         self._tenants: dict[str, _Tenant] = {}
         self._loading: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._gaps = 0
+        # From which position on commits may have been missed, of which the next `up` is the end.
+        self._lost_from: int | None = None
         self._stopped = False
 
     # ---- clients come and go --------------------------------------------------------------------------------
@@ -142,10 +144,8 @@ class Admission:
     def gap(self, position: int) -> None:
         """Commits after `position` may have been missed, and with them changes of anybody's rights."""
         self._gaps += 1
-        for tenant in self._tenants.values():
-            tenant.changes.clear()
-            for user in list(tenant.members):
-                self._doubt_user(tenant, user, position + 1)
+        self._lost_from = position + 1
+        self._doubt_everybody(position + 1)
 
     def start_over(self) -> None:
         """Another database has taken this one's place: its commits are others."""
@@ -154,7 +154,13 @@ class Admission:
             tenant.changes.clear()
 
     def up(self) -> None:
-        """The stream goes on: snapshots from now on see all that was missed."""
+        """To be called before the engine is told: the stream goes on, and snapshots from now on see all that was missed.
+        (What it told just before a gap they may miss still: that is kept.)"""
+        if self._lost_from is not None:
+            # Those that were taken since the gap need not: nobody stays let in by one.
+            self._gaps += 1
+            self._doubt_everybody(self._lost_from)
+            self._lost_from = None
         for name, tenant in self._tenants.items():
             if tenant.doubtful:
                 self._settle(name, tenant)
@@ -171,6 +177,11 @@ class Admission:
             # Nobody is here whom it concerns: whoever comes next takes a snapshot that may not see it yet.
             self._read(name, tenant)
 
+    def _doubt_everybody(self, position: int) -> None:
+        for tenant in self._tenants.values():
+            for user in list(tenant.members):
+                self._doubt_user(tenant, user, position)
+
     def _doubt_user(self, tenant: _Tenant, user: str, position: int) -> None:
         tenant.doubtful[user] = None
         for member in tenant.members.get(user, ()):
@@ -179,12 +190,12 @@ class Admission:
     # ---- who is doubted is told -----------------------------------------------------------------------------
 
     def _settle(self, name: str, tenant: _Tenant) -> None:
-        if tenant.settling is None and not self._stopped:
+        if tenant.settling is None and self._lost_from is None and not self._stopped:
             tenant.settling = asyncio.create_task(self._settle_all(name, tenant))
 
     async def _settle_all(self, name: str, tenant: _Tenant) -> None:
         try:
-            while tenant.doubtful:
+            while tenant.doubtful and self._lost_from is None:
                 users = list(tenant.doubtful)
                 tenant.doubtful.clear()
                 results = await asyncio.gather(

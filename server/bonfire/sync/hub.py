@@ -193,8 +193,8 @@ class Hub:
         log.info("the change stream is live")
         if position < self.engine.position or self.source.stream != self._stream:
             self._start_over(position)
-        self.engine.up(position)
         self.admission.up()
+        self.engine.up(position)
         self._advance.set()
         self.pump()
 
