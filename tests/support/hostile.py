@@ -5,6 +5,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import uvicorn
@@ -12,6 +13,7 @@ from msgspec import Raw
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
+from bonfire.access.gate import Access
 from bonfire.access.principal import Principal
 from bonfire.clinical import Depends, MutationContext, QueryContext, Registry, Value
 from bonfire.clinical.execute import Outcome
@@ -23,7 +25,8 @@ from bonfire.sync.reader import Snapshot
 from bonfire.sync.websocket import LiveProtocol, http_for
 from bonfire_protocol.codec import Format, decode_down
 from bonfire_protocol.down import DownFrame
-from bonfire_protocol.up import Mutate
+from bonfire_protocol.up import Hello, Mutate
+from support.admitting import ScriptedFacts, ToldTrail, admitting
 from sync.test_handshake import GOOD
 from sync.test_hub import EVERYTHING, ScriptedReader, ScriptedSource
 
@@ -100,6 +103,22 @@ class Transport(asyncio.Transport):
         self.half_closed = True
 
 
+class OpenDoor:
+    """Everybody is a clinician (bonfire.sync.endpoint.Doorkeeper)."""
+
+    async def hello(self, hello: Hello, upgrade: Upgrade) -> Principal:
+        return self._clinician(hello.tenant or "t")
+
+    async def renew(self, token: str, tenant: str, address: str | None) -> Principal:
+        return self._clinician(tenant)
+
+    def address_of(self, upgrade: Upgrade) -> str | None:
+        return upgrade.address
+
+    def _clinician(self, tenant: str) -> Principal:
+        return Principal(tenant, "u", "U", frozenset({"clinician"}))
+
+
 class Node:
     """All of the live side but sockets and a database."""
 
@@ -107,13 +126,28 @@ class Node:
         self.source = ScriptedSource()
         self.reader = ScriptedReader(self.answer)
         any_reader: Any = self.reader
-        self.hub = Hub(self.source, any_reader, heartbeat=0.02, check_every=0, wake_lanes=lambda: None, lane_sources=())
+        self.facts = ScriptedFacts()
+        self.trail = ToldTrail()
+        any_trail: Any = self.trail
+        admission = admitting(self.facts)
+        self.hub = Hub(
+            self.source,
+            any_reader,
+            heartbeat=0.02,
+            check_every=0,
+            wake_lanes=lambda: None,
+            lane_sources=(),
+            admission=admission,
+        )
         self.live = Live(
             self.hub,
             clinic,
-            lambda hello, upgrade: Principal(hello.tenant or "t", "u", "U"),
+            OpenDoor(),
+            admission,
+            any_trail,
             self.mutate,
             lambda: "12345678",
+            lambda: datetime.now(UTC),
             functions="f",
             stale_after_ms=1000,
             compress=True,
@@ -125,8 +159,8 @@ class Node:
     def answer(self, read: Any) -> Any:
         return Snapshot(EVERYTHING, self.hub.engine.position, [[Raw(b'{"id":"a"}')] for _ in read.wanted])
 
-    async def mutate(self, principal: Principal, frame: Mutate) -> Outcome:
-        self.commit(Message(principal.tenant, "Patient", None, mutation=frame.id))
+    async def mutate(self, access: Access, frame: Mutate, address: str | None) -> Outcome:
+        self.commit(Message(access.principal.tenant, "Patient", None, mutation=frame.id))
         return Outcome(self.position, b"null", ("rows",), {}, replayed=False)
 
     def commit(self, *messages: Message) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -37,6 +38,8 @@ class Node:
         self.hub = Hub()
         self.connections: set[Any] = set()
         self.received = Traffic()
+        self.clock = lambda: datetime.now(UTC)
+        self.address_of = lambda upgrade: None
         self.refusals: Counter[str] = Counter()
 
 
@@ -66,7 +69,7 @@ async def made() -> AsyncIterator[Made]:
     any_protocol: Any = protocol
     upgrade: Any = None
     connection = Connection(live, any_protocol, upgrade, "n-1")
-    connection._session = node.hub.engine.join(connection, "t", "all")
+    connection._session = node.hub.engine.join(connection, "t")
     assert connection._patience is not None
     connection._patience.cancel()
     yield connection, protocol, node

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from bonfire.engine.commit import Message
 from bonfire.engine.delivery import Outgoing
 from bonfire.engine.session import Session
-from bonfire.sync.connection import MOST_ARGS_BYTES
 from bonfire.sync.endpoint import Limits
 from bonfire.sync.handshake import Accepted, Upgrade, shake_hands
+from bonfire.sync.subscribing import MOST_ARGS_BYTES
 from bonfire_protocol.codec import Format, decode_up
 from bonfire_protocol.down import Pong, Watermark
 from bonfire_protocol.faults import Fault
@@ -260,7 +260,7 @@ class Crowd(World):
 
     def join(self) -> None:
         for _ in range(60 if len(self.clients) < 200 else 0):
-            session = self.engine.join(object(), self.random.choice("ttu"), "all")
+            session = self.engine.join(object(), self.random.choice("ttu"))
             self.clients.append(Client(session))
         self._number()
 

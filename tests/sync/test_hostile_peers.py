@@ -18,10 +18,11 @@ from bonfire.changes.source import bound_sql
 from bonfire.engine.commit import Message
 from bonfire.engine.session import Session
 from bonfire.store.pool import Database
-from bonfire.sync.connection import MOST_ARGS_BYTES, Connection
+from bonfire.sync.connection import Connection
 from bonfire.sync.endpoint import Limits
 from bonfire.sync.fanout import Flusher, Way, Wire
 from bonfire.sync.reader import Reader
+from bonfire.sync.subscribing import MOST_ARGS_BYTES
 from bonfire.sync.websocket import MAX_HEAD_BYTES, SLICE_BYTES, HttpProtocol, LiveProtocol
 from bonfire.sync.writing import MOST_WAITING_BYTES
 from bonfire_protocol.down import Pong, Refused

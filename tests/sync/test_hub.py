@@ -18,6 +18,7 @@ from bonfire.sync.hub import Hub
 from bonfire.sync.reader import Snapshot
 from bonfire_protocol.codec import Format
 from bonfire_protocol.faults import Fault, FaultCode
+from support.admitting import ScriptedFacts, admitting
 from support.wires import Socket, wire_to
 
 EVERYTHING = Visibility(1 << 40, 1 << 40, frozenset())
@@ -123,7 +124,15 @@ def one_row(bound: int) -> Callable[[Read], Snapshot]:
 async def made() -> AsyncIterator[tuple[Hub, ScriptedSource, ScriptedReader]]:
     source, reader = ScriptedSource(), ScriptedReader(one_row(100))
     any_reader: Any = reader
-    hub = Hub(source, any_reader, heartbeat=0.02, check_every=0, wake_lanes=lambda: None, lane_sources=())
+    hub = Hub(
+        source,
+        any_reader,
+        heartbeat=0.02,
+        check_every=0,
+        wake_lanes=lambda: None,
+        lane_sources=(),
+        admission=admitting(ScriptedFacts()),
+    )
     await hub.start()
     yield hub, source, reader
     await hub.stop()
@@ -136,7 +145,7 @@ async def settled(ready: Callable[[], bool]) -> None:
 
 
 def subscribe(hub: Hub, peer: Listener, name: str = "s") -> None:
-    session = hub.join(peer, "t", "all")
+    session = hub.join(peer, "t")
     hub.engine.subscribe(session, name, QueryIdentity("t", "q", b"{}", "all"), PLAN)
     hub.pump()
 
@@ -177,7 +186,7 @@ async def test_without_the_streams_word_there_is_no_watermark(
     hub, _, _ = made
     await settled(lambda: hub.watermark_age > 0.04)
     peer = Listener()
-    hub.join(peer, "t", "all")
+    hub.join(peer, "t")
     await asyncio.sleep(0.1)
     assert b"watermark" not in peer.received
     hub.watermark(101)
@@ -189,7 +198,7 @@ async def test_commits_alone_are_no_proof_of_freshness(made: tuple[Hub, Scripted
     # The start was proof, for two heartbeats.
     await settled(lambda: hub.watermark_age > 0.04)
     peer = Listener()
-    hub.join(peer, "t", "all")
+    hub.join(peer, "t")
     hub.commit(Commit(200, 7, [Message("t", "Task", [])]))
     await asyncio.sleep(0.1)
     assert b"watermark" not in peer.received
@@ -314,7 +323,7 @@ async def test_a_heartbeat_that_fails_is_told_and_goes_on(
 ) -> None:
     hub, _, _ = made
     peer = Listener()
-    hub.join(peer, "t", "all")
+    hub.join(peer, "t")
 
     def fail(*, vouched: bool) -> None:
         raise RuntimeError("what nobody thought of")
@@ -443,7 +452,7 @@ async def test_a_commit_is_shown_at_once(made: tuple[Hub, ScriptedSource, Script
     hub, _, reader = made
     reader.answer = lambda read: Snapshot(EVERYTHING, 100, [[] for _ in read.wanted])
     peer = Listener()
-    session = hub.join(peer, "t", "all")
+    session = hub.join(peer, "t")
     keyed = KeyedPlan("view", "a", 3, (("n", False),))
     hub.engine.subscribe(session, "k", QueryIdentity("t", "k", b"{}", "all"), keyed)
     hub.pump()
@@ -458,7 +467,7 @@ async def test_a_node_that_has_just_started_knows_of_nothing_before(
 ) -> None:
     hub, _, _ = made
     peer = Listener()
-    session = hub.join(peer, "t", "all", since=99)
+    session = hub.join(peer, "t", since=99)
     hub.engine.subscribe(session, "s", QueryIdentity("t", "q", b"{}", "all"), PLAN, resume=True)
     hub.pump()
     await settled(lambda: b"subscribed" in peer.received)
@@ -470,11 +479,11 @@ async def test_who_comes_while_the_stream_is_silent_is_told_so(
 ) -> None:
     hub, _, _ = made
     early, late = Listener(), Listener()
-    hub.join(early, "t", "all")
+    hub.join(early, "t")
     hub.pump()
     assert b"stale" not in early.received
     await asyncio.sleep(0.1)
-    hub.join(late, "t", "all")
+    hub.join(late, "t")
     hub.pump()
     assert b"stale" in late.received
     hub.watermark(150)
@@ -485,7 +494,7 @@ async def test_a_word_of_long_ago_vouches_for_nothing(made: tuple[Hub, ScriptedS
     hub, _, _ = made
     await settled(lambda: hub.watermark_age > 0.04)
     peer = Listener()
-    hub.join(peer, "t", "all")
+    hub.join(peer, "t")
     hub.watermark(150, age=6.0)
     assert hub.engine.position == 150, "commits up to there have come, whenever the database was asked"
     await asyncio.sleep(0.06)
@@ -526,7 +535,7 @@ async def test_after_a_failover_everybody_starts_over(made: tuple[Hub, ScriptedS
 async def test_a_stream_that_goes_on_vouches_for_nothing_yet(made: tuple[Hub, ScriptedSource, ScriptedReader]) -> None:
     hub, _, _ = made
     peer = Listener()
-    hub.join(peer, "t", "all")
+    hub.join(peer, "t")
     hub.down("cut")
     await settled(lambda: hub.watermark_age > 0.04)
     hub.up(200)

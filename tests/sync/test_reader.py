@@ -8,7 +8,6 @@ import asyncpg
 import pytest
 from msgspec import Struct
 
-from bonfire.access.principal import Principal
 from bonfire.changes.source import bound_sql
 from bonfire.clinical.depends import Depends
 from bonfire.clinical.read_models import notes_by_patient
@@ -18,10 +17,12 @@ from bonfire.store import readmodels, resources
 from bonfire.store.model import asc
 from bonfire.store.pool import Database
 from bonfire.store.reach import EVERYTHING
-from bonfire.sync.reader import Reader, Seen, plan
+from bonfire.sync.planning import plan
+from bonfire.sync.reader import Reader, Seen
 from bonfire_protocol.faults import Fault, FaultCode
+from support.admitting import access_of
 
-ADA = Principal("default", "ada", "Ada")
+ADA = access_of("ada", tenant="default")
 
 
 class Number(Struct):
@@ -39,7 +40,7 @@ def registry() -> Registry:
 
 def wanted(registry: Registry, *calls: tuple[str, bytes]) -> Read:
     found = [plan(registry.find_query(name), args, ADA) for name, args in calls]
-    return Read(1, ADA.tenant, [Wanted(n, identity, made, 22) for n, (identity, made) in enumerate(found)])
+    return Read(1, ADA.principal.tenant, [Wanted(n, identity, made, 22) for n, (identity, made) in enumerate(found)])
 
 
 def reader_of(database: Database) -> Reader:
@@ -127,7 +128,7 @@ async def test_a_table_that_is_made_anew_or_emptied_meanwhile_is_not_read_as_an_
     )
     async with database.owner() as conn:
         await readmodels.install(conn, [notes_by_patient])
-    async with database.transaction(ADA.tenant, reach=EVERYTHING) as conn:
+    async with database.transaction(ADA.principal.tenant, reach=EVERYTHING) as conn:
         await resources.create(conn, "DocumentReference", NOTE, id="n1")
 
     async def happens() -> None:

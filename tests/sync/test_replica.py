@@ -12,7 +12,6 @@ import msgspec
 import pytest
 from msgspec import Struct
 
-from bonfire.access.principal import Principal
 from bonfire.changes.choose import follow_replica
 from bonfire.changes.looks import Look
 from bonfire.changes.source import SourceUnavailable, bound_sql
@@ -23,13 +22,14 @@ from bonfire.engine.visibility import Cut
 from bonfire.store.cluster import Cluster
 from bonfire.store.migrate import migrate
 from bonfire.store.pool import Database
-from bonfire.sync.reader import plan
+from bonfire.sync.planning import plan
 from bonfire.sync.replica import ReplicaReader
 from bonfire_protocol.faults import Fault, FaultCode
+from support.admitting import access_of
 from support.changes import Recorder, connected, emit, started
 from support.standby import Standby, promote, standby_of
 
-ADA = Principal("default", "ada", "Ada")
+ADA = access_of("ada", tenant="default")
 QUICK = Timing(heartbeat=0.05, retry_first=0.02, retry_most=0.1)
 
 
@@ -69,7 +69,7 @@ def numbers(sql: str = "select n from numbers order by n") -> Read:
     registry = Registry()
     registry.sql("numbers.all", sql, row=Number, depends=[])
     identity, made = plan(registry.find_query("numbers.all"), b"{}", ADA)
-    return Read(1, ADA.tenant, [Wanted(0, identity, made, 0)])
+    return Read(1, ADA.principal.tenant, [Wanted(0, identity, made, 0)])
 
 
 def shown(answers: list[object]) -> list[int]:

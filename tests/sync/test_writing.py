@@ -5,15 +5,17 @@ from typing import Any
 
 import pytest
 
-from bonfire.access.principal import Principal
+from bonfire.access.gate import Access
 from bonfire.clinical.execute import Outcome
 from bonfire.engine.commit import IndexProgress
 from bonfire.engine.live import LiveEngine
 from bonfire.sync.endpoint import Limits
+from bonfire.sync.subscribing import Subscribing
 from bonfire.sync.writing import Writing
 from bonfire_protocol.down import Committed, Indexed
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.up import Mutate
+from support.admitting import access_of
 
 
 class Hub:
@@ -46,10 +48,12 @@ class Node:
     def __init__(self) -> None:
         self.hub = Hub()
         self.begun: list[str] = []
+        self.asked: list[tuple[str, str | None]] = []
         self.answers: asyncio.Queue[Outcome | Fault] = asyncio.Queue()
 
-    async def mutate(self, principal: Principal, frame: Mutate) -> Outcome:
+    async def mutate(self, access: Access, frame: Mutate, address: str | None) -> Outcome:
         self.begun.append(frame.id)
+        self.asked.append((access.principal.user, address))
         answer = await self.answers.get()
         if isinstance(answer, Fault):
             raise answer
@@ -61,9 +65,14 @@ class Client:
         self.node = Node()
         self.told: list[object] = []
         live: Any = self.node
-        self.session = self.node.hub.engine.join(self, "t", "all")
-        principal = Principal("t", "ada", "Ada")
-        self.writing = Writing(live, self.session, principal, self.told.append, lambda *said: self.told.append(said))
+        self.session = self.node.hub.engine.join(self, "t")
+        self.subscribing = Subscribing(
+            live, self.session, access_of("ada"), self.told.append, self.refuse, connection="n-1", address="192.0.2.1"
+        )
+        self.writing = Writing(live, self.session, self.subscribing, self.told.append, self.refuse, "192.0.2.1")
+
+    def refuse(self, *said: object) -> None:
+        self.told.append(said)
 
     async def send(self, name: str) -> None:
         self.writing.add(Mutate(name, "notes.create"))
@@ -155,3 +164,14 @@ async def test_what_is_under_way_when_the_client_goes_is_done_and_what_waits_is_
     await settled(client)
     assert client.node.begun == ["under way"]
     assert client.node.hub.forgotten == ["under way"]
+
+
+async def test_each_is_done_by_what_the_client_may_do_when_it_is_begun() -> None:
+    client = Client()
+    await client.send("first")
+    await client.send("second")
+    client.subscribing.access = access_of("bo")
+    for number in (7, 8):
+        client.node.answers.put_nowait(outcome(number))
+    await settled(client)
+    assert client.node.asked == [("ada", "192.0.2.1"), ("bo", "192.0.2.1")]
