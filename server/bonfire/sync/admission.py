@@ -154,8 +154,8 @@ class Admission:
             tenant.changes.clear()
 
     def up(self) -> None:
-        """To be called before the engine is told: the stream goes on, and snapshots from now on see all that was missed.
-        (What it told just before a gap they may miss still: that is kept.)"""
+        """To be called before the engine is told: the stream goes on, and snapshots from now on see all that was
+        missed. (What it told just before a gap they may miss still: that is kept.)"""
         if self._lost_from is not None:
             # Those that were taken since the gap need not: nobody stays let in by one.
             self._gaps += 1
