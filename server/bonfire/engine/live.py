@@ -170,9 +170,7 @@ class LiveEngine:
         assert session.doubted_from is not None
         # Where the old result is not known already, nothing may be shown without the new one.
         start = min(session.doubted_from, session.blocking.get(old, session.doubted_from))
-        self._detach(session, old, subscription)
-        # What the client held of it was of the old query.
-        session.resuming.discard(subscription)
+        self._detach(session, old, subscription, start)
         query = self._queries.find(identity)
         if query is None:
             query = self._queries.add(identity, plan)
@@ -210,8 +208,9 @@ class LiveEngine:
         self._detach(session, query, subscription)
         self._free(session, query)
 
-    def _detach(self, session: Session, query: LiveQuery, subscription: str) -> None:
-        """This subscription is none to the query any more."""
+    def _detach(self, session: Session, query: LiveQuery, subscription: str, position: int = 0) -> None:
+        """This subscription is none to the query any more; what is held of its beginning may be shown up to
+        `position`."""
         query.audience = None
         ids = query.subscribers.get(session)
         if ids is not None and subscription in ids:
@@ -219,7 +218,7 @@ class LiveEngine:
             if not ids:
                 del query.subscribers[session]
         query.waiting.pop((session, subscription), None)
-        session.forget(subscription)
+        session.forget(subscription, position)
 
     def _free(self, session: Session, query: LiveQuery, gone_from: int | None = None) -> None:
         """The query holds the session up no longer, if it has no subscription to it. `gone_from`: nor is what is held

@@ -175,16 +175,18 @@ class Session:
         first.position = max(inside[-1].position, position)
         first.frames.extend(frames)
 
-    def forget(self, subscription: str) -> None:
-        """The client has let this subscription go before it was shown: `subscribed` must not come after all."""
+    def forget(self, subscription: str, position: int = 0) -> None:
+        """This subscription is gone, or another one from `position` on: from there `subscribed` must not come after
+        all."""
         self.resuming.discard(subscription)
         self.untold.discard(subscription)
         for held in self.held:
-            held.frames = [
-                shared
-                for shared in held.frames
-                if not (isinstance(shared.frame, Subscribed | Resumed) and shared.frame.id == subscription)
-            ]
+            if held.position >= position:
+                held.frames = [
+                    shared
+                    for shared in held.frames
+                    if not (isinstance(shared.frame, Subscribed | Resumed) and shared.frame.id == subscription)
+                ]
 
     def drop(self, query: int, position: int) -> None:
         """From `position` on the client may not be shown this query (its number) any more: nothing of it that is held
