@@ -8,19 +8,22 @@ from pathlib import Path
 import pytest
 
 from acceptance.conftest import Running
-from support.hostile import UPGRADE, masked, until_closed
+from support.hostile import UPGRADE as FOREIGN
+from support.hostile import masked, until_closed
 from support.live_client import LiveClient, live_client
 
 pytestmark = pytest.mark.acceptance
 
 HELLO = masked(1, b'{"type":"hello"}')
 
+UPGRADE = FOREIGN.replace(b"clinic.example", b"localhost")
+"""The node of `bonfire dev` is reached by names of its own machine only."""
+
 
 async def opened(server: Running, *first: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """A connection past its handshake, on which `first` was sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    # The node of `bonfire dev` is reached by names of its own machine only.
-    writer.write(UPGRADE.replace(b"clinic.example", b"localhost"))
+    writer.write(UPGRADE)
     await reader.readuntil(b"\r\n\r\n")
     writer.write(b"".join(first))
     return reader, writer
@@ -84,8 +87,7 @@ async def test_who_comes_half_and_goes_leaves_nothing(server: Running) -> None:
                 case 0:
                     writer.write(UPGRADE[: round_ + 10])
                 case 1:
-                    # The node of `bonfire dev` is reached by names of its own machine only.
-    writer.write(UPGRADE.replace(b"clinic.example", b"localhost"))
+                    writer.write(UPGRADE)
                 case 2:
                     writer.write(UPGRADE + HELLO)
                 case 3:
@@ -94,8 +96,7 @@ async def test_who_comes_half_and_goes_leaves_nothing(server: Running) -> None:
                 case 4:
                     writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" + UPGRADE)
                 case _:
-                    # The node of `bonfire dev` is reached by names of its own machine only.
-    writer.write(UPGRADE.replace(b"clinic.example", b"localhost"))
+                    writer.write(UPGRADE)
                     await reader.readuntil(b"\r\n\r\n")
                     writer.write(HELLO)
                     writer.write_eof()
