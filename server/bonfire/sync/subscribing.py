@@ -150,6 +150,7 @@ class Subscribing:
             self._live.hub.engine.subscribe(
                 self._session, frame.id, opening.identity, opening.plan, resume=frame.resume
             )
+            self._forget_ended()
             query = self._session.subscriptions[frame.id]
             self._open[frame.id] = _Open(frame.query, about(opening.plan.handle), self._live.clock(), query, query.told)
         except Fault as refused:
@@ -237,6 +238,11 @@ class Subscribing:
                     request=self._connection,
                 )
             )
+
+    def _forget_ended(self) -> None:
+        """Of those that the engine has ended, because their query failed, nobody else is told."""
+        for id in [id for id, opened in self._open.items() if self._session.subscriptions.get(id) is not opened.query]:
+            self._ended(id)
 
     def _ended(self, id: str) -> None:
         """What was pushed over it is told once, at its end: not at each commit."""
