@@ -104,19 +104,21 @@ class Transport(asyncio.Transport):
 
 
 class OpenDoor:
-    """Everybody is a clinician (bonfire.sync.endpoint.Doorkeeper)."""
+    """Everybody is the user `u`, of this role (bonfire.sync.endpoint.Doorkeeper)."""
+
+    role = "clinician"
 
     async def hello(self, hello: Hello, upgrade: Upgrade) -> Principal:
-        return self._clinician(hello.tenant or "t")
+        return self._caller(hello.tenant or "t")
 
     async def renew(self, token: str, tenant: str, address: str | None) -> Principal:
-        return self._clinician(tenant)
+        return self._caller(tenant)
 
     def address_of(self, upgrade: Upgrade) -> str | None:
         return upgrade.address
 
-    def _clinician(self, tenant: str) -> Principal:
-        return Principal(tenant, "u", "U", frozenset({"clinician"}))
+    def _caller(self, tenant: str) -> Principal:
+        return Principal(tenant, "u", "U", frozenset({self.role}))
 
 
 class Node:
@@ -128,6 +130,7 @@ class Node:
         any_reader: Any = self.reader
         self.facts = ScriptedFacts()
         self.trail = ToldTrail()
+        self.door = OpenDoor()
         any_trail: Any = self.trail
         admission = admitting(self.facts)
         self.hub = Hub(
@@ -142,7 +145,7 @@ class Node:
         self.live = Live(
             self.hub,
             clinic,
-            OpenDoor(),
+            self.door,
             admission,
             any_trail,
             self.mutate,
@@ -154,10 +157,14 @@ class Node:
             limits=limits or Limits(),
         )
         self.position = 100
+        self.rows = ["a"]
         self.server_state: Any = type("State", (), {"connections": set()})
 
     def answer(self, read: Any) -> Any:
-        return Snapshot(EVERYTHING, self.hub.engine.position, [[Raw(b'{"id":"a"}')] for _ in read.wanted])
+        return Snapshot(EVERYTHING, self.hub.engine.position, [self.result() for _ in read.wanted])
+
+    def result(self) -> list[Raw]:
+        return [Raw(b'{"id":"%s"}' % row.encode()) for row in self.rows]
 
     async def mutate(self, access: Access, frame: Mutate, address: str | None) -> Outcome:
         self.commit(Message(access.principal.tenant, "Patient", None, mutation=frame.id))
