@@ -126,6 +126,11 @@ class LiveClient:
     def closed(self) -> bool:
         return self._reader is not None and self._reader.done()
 
+    @property
+    def close_code(self) -> int | None:
+        """What the server has closed it with."""
+        return self._socket.close_code
+
     async def send(self, frame: dict[str, Any]) -> None:
         await self._socket.send(json.dumps(frame))
 

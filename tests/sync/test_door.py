@@ -15,7 +15,7 @@ from bonfire.sync.handshake import Upgrade
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.up import Hello
 
-KEY = "a key of this test's own, for nothing else"
+KEY = "a key of this test and of nothing else"
 NOW = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 CLINIC = "https://clinic.example"
 
