@@ -11,7 +11,7 @@ from typing import TextIO
 from soak.proxy import Link, Proxy
 from soak.script import NodeKind
 
-TOKEN_KEY = "a key of the soak's own, for nothing else"
+TOKEN_KEY = "a key of the soak and of nothing else"
 HEARTBEAT_MS = 200
 STALE_AFTER_MS = 1500
 
