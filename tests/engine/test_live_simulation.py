@@ -121,8 +121,8 @@ class Client:
     """By subscription, what it held before it went and came back."""
     doubted: int | None = None
     """From this position on nobody knows yet what it may see."""
-    changed: dict[str, list[tuple[int, Plan]]] = field(default_factory=dict)
-    """By subscription, what it may see of it from each position on."""
+    changed: dict[str, list[tuple[int, Plan, int]]] = field(default_factory=dict)
+    """By subscription, what it may see of it from each position on, and the number of that live query."""
 
     def take(self, frame: object, world: "World") -> None:
         match frame:
@@ -165,6 +165,10 @@ class Client:
             case Subscribed(id=name, query=query, rows=rows):
                 before = self.queries.get(name)
                 self.queries[name] = query
+                changes = self.changed.get(name, [])
+                while query in [number for _, _, number in changes]:
+                    # It may come a little sooner, by the rights of a commit that is still to be shown.
+                    _, self.plans[name], _ = changes.pop(0)
                 self.results[query] = [bytes(raw) for raw in rows]
                 if before is not None and before not in self.queries.values():
                     del self.results[before]
@@ -190,7 +194,7 @@ class Client:
         assert self.doubted is None or position < self.doubted, "what it may see there is not known"
         for name, changes in self.changed.items():
             while changes and position >= changes[0][0]:
-                _, self.plans[name] = changes.pop(0)
+                _, self.plans[name], _ = changes.pop(0)
         self.position = position
         self.stale = False
         state = world.state_at(position)
@@ -350,7 +354,8 @@ class World:
             # Where the old result is not known already, the new one takes its place from there.
             held_from = client.session.blocking.get(client.session.subscriptions[name], since)
             self.engine.replan(client.session, name, identity, plan)
-            changes.append((min(since, held_from), plan))
+            number = client.session.subscriptions[name].number
+            changes.append((min(since, held_from), plan, number))
         client.doubted = None
         self.engine.trust(client.session)
 
