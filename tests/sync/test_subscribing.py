@@ -1,8 +1,7 @@
 """One client's subscriptions on a node whose database and trail are the test's: what the trail has, what is shown, and
 what becomes of them when the client's rights change."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,14 +9,11 @@ import pytest
 from bonfire.access.facts import Facts, Relation
 from bonfire.engine.commit import Message
 from bonfire.sync.endpoint import Limits
-from bonfire.sync.websocket import LiveProtocol
 from bonfire_protocol.down import (
     Access,
-    DownFrame,
     Patch,
     Refused,
     Renewed,
-    Result,
     Snapshot,
     Subscribed,
     Transition,
@@ -25,53 +21,18 @@ from bonfire_protocol.down import (
     Welcome,
 )
 from bonfire_protocol.faults import Fault, FaultCode
-from support.hostile import HELLO, SUBSCRIBE, Node, Transport, masked, running, said
+from support.hostile import HELLO, SUBSCRIBE, Node, running
+from support.speaking import Client, changes_rights, settle, touches
 
 ON_THE_TEAM = Facts((Relation("careTeam", "p"),))
 RENEW = b'{"type":"renew","id":"r","token":"x"}'
 UNSUBSCRIBE = b'{"type":"unsubscribe","id":"s"}'
 
 
-class Client:
-    def __init__(self, node: Node) -> None:
-        self.node = node
-        self.protocol: LiveProtocol
-        self.transport: Transport
-        self.protocol, self.transport = node.connect()
-
-    async def say(self, *frames: bytes) -> None:
-        self.protocol.data_received(b"".join(masked(1, frame) for frame in frames))
-        await settle()
-
-    def heard(self, *kinds: type[Any]) -> list[Any]:
-        return [frame for frame in said(self.transport) if isinstance(frame, kinds or DownFrame)]
-
-    async def until(self, ready: Callable[[], object]) -> None:
-        async with asyncio.timeout(5):
-            while not ready():
-                await asyncio.sleep(0.001)
-        await settle()
-
-
-async def settle() -> None:
-    """Until all that the node has begun, and waits for nobody, is done."""
-    for _ in range(30):
-        await asyncio.sleep(0)
-
-
 @pytest.fixture
 async def node() -> AsyncIterator[Node]:
     async with running(Limits(subscriptions=3)) as made:
         yield made
-
-
-def changes_rights(node: Node, *more: Message) -> None:
-    node.commit(*more, Message("t", access=["u"]))
-
-
-def touches(node: Node, *rows: str) -> None:
-    node.rows = list(rows)
-    node.commit(Message("t", "Patient", ["p"]))
 
 
 # ---- the trail first --------------------------------------------------------------------------------------------
@@ -103,20 +64,6 @@ async def test_what_the_trail_can_not_take_is_not_shown(node: Node) -> None:
     node.trail.trouble = None
     await client.say(SUBSCRIBE % b"s")
     await client.until(lambda: client.heard(Subscribed))
-
-
-async def test_nor_is_the_answer_to_a_query(node: Node) -> None:
-    client = Client(node)
-    await client.say(HELLO)
-    node.trail.trouble = Fault(FaultCode.unavailable, "the trail is away")
-    ask = b'{"type":"query","id":"q","query":"rows.list","args":{"patientId":"p"}}'
-    await client.say(ask)
-    await client.until(lambda: client.heard(Refused))
-    assert client.heard(Result) == []
-    node.trail.trouble = None
-    await client.say(ask)
-    await client.until(lambda: client.heard(Result))
-    assert [(event.patient, event.count) for event in node.trail.of("query")] == [("p", 1), ("p", 1)]
 
 
 async def test_one_that_is_let_go_while_it_waits_never_comes(node: Node) -> None:
@@ -246,20 +193,6 @@ async def test_who_subscribes_while_in_doubt_is_shown_nothing_before_it_is_over(
     await client.until(lambda: client.heard(Unsubscribed, Refused))
     assert client.heard(Subscribed) == []
     assert b'"rows"' not in bytes(client.transport.written)
-
-
-async def test_the_answer_to_a_query_is_read_again_where_rights_have_changed_meanwhile(node: Node) -> None:
-    node.door.role, node.facts.facts["u"] = "nurse", ON_THE_TEAM
-    client = Client(node)
-    await client.say(HELLO)
-    node.facts.facts.clear()
-    node.facts.open.clear()
-    changes_rights(node)
-    await client.say(b'{"type":"query","id":"q","query":"rows.list","args":{"patientId":"p"}}')
-    assert client.heard(Result, Refused) == []
-    node.facts.open.set()
-    await client.until(lambda: client.heard(Refused))
-    assert (client.heard(Refused)[0].code, client.heard(Result)) == (FaultCode.forbidden, [])
 
 
 async def test_who_is_suspended_loses_all(node: Node) -> None:
