@@ -4,7 +4,7 @@ The shell's whole conversation with it:
 - in: `join`, `leave`, `subscribe`, `unsubscribe`, `check`, `commit`, `watermark`, `beat`, `down`, `gap`, `up`, and
   for each read that it asked for `landed`, `postponed` or `failed`; `look` and `looked` around a read that is no live
   query's; `park` and `unpark` around the time in which a client takes nothing; `doubt` and `trust` around the one in
-  which it is not known what its client may see, with `replan` and `revoke` in between;
+  which it is not known what its client may see, with `announce`, `replan` and `revoke` in between;
 - out: `take_outgoing()` (which frames go to which sessions, in order), `next_read()` (which queries to read, all of a
   batch in one snapshot) and `awaited` (a position that the change stream should reach soon).
 
@@ -194,15 +194,17 @@ class LiveEngine:
         # What was before that could be seen then; another subscription of it may go on from there.
         self._free(session, query, session.doubted_from or 0)
 
-    def trust(self, session: Session, told: SharedFrame | None = None) -> None:
-        """It is known what this client may see, and all its subscriptions are of that. `told`: what says so, before
-        anything from the doubted position on is shown, or along with it."""
-        if session not in self._sessions:
-            return
-        waits = session.trust(self.position, told)
-        if told is not None and not waits:
+    def announce(self, session: Session, told: SharedFrame) -> None:
+        """`told` says that what this client may see has changed: it goes out before anything from the doubted position
+        on is shown, or along with it."""
+        if session in self._sessions and not session.announce(self.position, told):
             self._delivery.send([told], [session])
-        self._delivery.release(session)
+
+    def trust(self, session: Session) -> None:
+        """It is known what this client may see, and all its subscriptions are of that."""
+        if session in self._sessions:
+            session.trust()
+            self._delivery.release(session)
 
     def _let_go(self, session: Session, query: LiveQuery, subscription: str) -> None:
         self._detach(session, query, subscription)

@@ -93,15 +93,19 @@ class Session:
         self.doubted_from = position if self.doubted_from is None else min(self.doubted_from, position)
         self._settle()
 
-    def trust(self, position: int, told: SharedFrame | None) -> bool:
-        """It is known again; `position` is the engine's. `told` goes out with what is held from the doubted position
-        on; False where nothing is: then it may go out by itself."""
-        start, self.doubted_from = self.doubted_from, None
+    def announce(self, position: int, told: SharedFrame) -> bool:
+        """That what the client may see has changed goes out with what is held from the doubted position on; `position`
+        is the engine's. False where nothing is: then it may go out by itself."""
+        assert self.doubted_from is not None
         waits = self.parked or self.held or self.blocking or self.answer_due is not None
-        if told is not None and start is not None and waits:
-            self.merge(start, max(start, position), [told])
-        self._settle()
+        if waits:
+            self.merge(self.doubted_from, max(self.doubted_from, position), [told])
         return bool(waits)
+
+    def trust(self) -> None:
+        """It is known again, and this holds nothing else."""
+        self.doubted_from = None
+        self._settle()
 
     def park(self) -> None:
         """Keep no transitions any more, not even those that are held: only which queries they change."""

@@ -172,6 +172,12 @@ class Subscribing:
         """From the doubted position on, each subscription is one to what `access` lets the client see."""
         before, self.access = self.access, access
         engine = self._live.hub.engine
+        if self._session.doubted_from is None:
+            # It came after the commit because of which its user is looked at again.
+            engine.doubt(self._session, engine.position)
+        if self.stream_of(before) != self.stream_of(access):
+            # First, so that the client knows why what follows ends or comes again.
+            engine.announce(self._session, SharedFrame(AccessFrame(self.stream_of(access))))
         for id, query in list(self._session.subscriptions.items()):
             try:
                 access.may("subscribe")
@@ -184,10 +190,7 @@ class Subscribing:
             opened, now = self._open.get(id), self._session.subscriptions[id]
             if opened is not None and now is not opened.query:
                 opened.before, opened.query, opened.start = opened.pushes, now, now.told
-        told = None
-        if self.stream_of(before) != self.stream_of(access):
-            told = SharedFrame(AccessFrame(self.stream_of(access)))
-        engine.trust(self._session, told)
+        engine.trust(self._session)
         self._live.hub.pump()
 
     def stream_of(self, access: Access) -> str:
