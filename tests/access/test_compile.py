@@ -33,7 +33,7 @@ WORLD = [
         ["patient:", "patient:p1", "patient:p2", "patient:p3"],
         [["label:"], ["label:R"], ["label:R", "label:V"]],
         [[], ["category:c"]],
-        [[], ["author:u1"]],
+        [["author:"], ["author:u1"]],
         ["draft:true", "draft:false"],
     )
 ]
@@ -102,6 +102,7 @@ def _atoms() -> st.SearchStrategy[str]:
                 "true == resource.draft",
                 "[true].contains(resource.draft)",
                 "resource.labels.isEmpty()",
+                "resource.authors.isEmpty()",
                 "resource.authors.contains(principal)",
                 "principal in resource.authors",
                 "(principal has behalfOf && resource.authors.contains(principal.behalfOf))",
@@ -184,7 +185,6 @@ UNSAYABLE = [
     'resource.type like "A*"',
     'resource == Record::"A/1"',
     'resource in [Record::"A/1", Record::"A/2"]',
-    "resource.authors.isEmpty()",
     "resource.categories.isEmpty()",
     '["R", "V"].containsAll(resource.labels)',
     'resource.labels == ["R"]',

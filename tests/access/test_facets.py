@@ -42,8 +42,32 @@ def test_a_draft_says_all_that_a_policy_may_ask() -> None:
 
 
 def test_what_a_record_lacks_is_said_too() -> None:
-    assert facets_of("Location", "l1", {}) == {"type:Location", "patient:", "label:", "draft:false"}
-    assert facets_of("Patient", "p1", {}) == {"type:Patient", "patient:p1", "label:", "draft:false"}
+    assert facets_of("Location", "l1", {}) == {"type:Location", "patient:", "label:", "author:", "draft:false"}
+    assert facets_of("Patient", "p1", {}) == {"type:Patient", "patient:p1", "label:", "author:", "draft:false"}
+
+
+@pytest.mark.parametrize(
+    ("codes", "labels"), [([""], {"label:"}), (["", "R"], {"label:R"}), (["R", "V"], {"label:R", "label:V"})]
+)
+async def test_an_empty_code_is_no_label(database_url: str, codes: list[str], labels: set[str]) -> None:
+    security = [{"code": code} for code in codes]
+    conn = await asyncpg.connect(database_url)
+    (told,) = await in_database(conn, [("Observation", "o1", {"meta": {"security": security}})])
+    await conn.close()
+    assert {word for word in told if word.startswith("label:")} == labels
+    assert facets_of("Observation", "o1", {"meta": {"security": security}}) == told
+
+
+@pytest.mark.parametrize(
+    ("users", "authors"), [([""], {"author:"}), (["", "u1"], {"author:u1"}), (["u1", "u2"], {"author:u1", "author:u2"})]
+)
+async def test_an_empty_name_is_no_author(database_url: str, users: list[str], authors: set[str]) -> None:
+    note = {"author": [{"identifier": {"system": "urn:bonfire:user", "value": user}} for user in users]}
+    conn = await asyncpg.connect(database_url)
+    (told,) = await in_database(conn, [("DocumentReference", "n1", note)])
+    await conn.close()
+    assert {word for word in told if word.startswith("author:")} == authors
+    assert facets_of("DocumentReference", "n1", note) == told
 
 
 @pytest.mark.parametrize(
@@ -232,4 +256,5 @@ async def test_app_state(database_url: str) -> None:
     for owner, patient in ((None, None), ("u1", None), (None, "p1"), ("u1", "p1")):
         words = await conn.fetchval("select bonfire.app_state_facets('drafts', $1, $2)", owner, patient)
         assert app_state_facets("drafts", owner, patient) == set(words)
+        assert f"author:{owner or ''}" in words
     await conn.close()

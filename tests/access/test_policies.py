@@ -285,7 +285,11 @@ def test_the_default_policies_have_no_problem() -> None:
             "a",
         ),
         ('@id("a") permit (principal, action == Action::"read", resource == Record::"Patient/1");', "error", "a"),
-        ('@id("a") forbid (principal, action, resource is Record) when { resource.authors.isEmpty() };', "error", "a"),
+        (
+            '@id("a") forbid (principal, action, resource is Record) when { resource.categories.isEmpty() };',
+            "error",
+            "a",
+        ),
         ('@id("a") @mask("face") permit (principal, action == Action::"read", resource);', "error", "a"),
         ('@id("a") @mask("identity") permit (principal, action, resource);', "error", "a"),
         ('@id("a") @mask("identity") forbid (principal, action == Action::"read", resource);', "error", "a"),
@@ -369,3 +373,17 @@ def test_the_book_keeps_those_that_are_used() -> None:
 def test_what_bonfire_comes_with_has_no_version_to_replace() -> None:
     with pytest.raises(ValueError, match="version 0"):
         PolicyBook().add("t", 0, NURSES_READ)
+
+
+def test_app_state_can_be_kept_to_its_owner_where_rows_are_read() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "policies.md").read_text(encoding="utf-8")
+    (private,) = (example for example in re.findall(r"@id\(\"private-state\".*?;\n", page, re.DOTALL))
+    book = PolicyBook()
+    assert book.add("t", 1, default_text() + private) == []
+    for role in ("clinician", "nurse", "service"):
+        principal = Principal("t", "me", "Me", roles=frozenset([role]), kind=KINDS.get(role, "person"))
+        reach = Gate(book).access(principal, Facts((TEAM,), policies=1)).reach
+        assert reach.fits(app_state_facets("drafts", "me", "team"))
+        assert reach.fits(app_state_facets("drafts", None, "team"))
+        assert not reach.fits(app_state_facets("drafts", "other", "team"))
+        assert reach.within({"type:Observation", "patient:team", "label:"}).everything

@@ -226,7 +226,7 @@ async def test_what_is_no_resource_has_facets_too(database_url: str, resource: s
     conn = await asyncpg.connect(database_url)
     words = await conn.fetchval("select bonfire.facets('Basic', 'x', $1)", resource)
     await conn.close()
-    assert set(words) == {"type:Basic", "patient:", "label:", "draft:false"}
+    assert set(words) == {"type:Basic", "patient:", "label:", "author:", "draft:false"}
 
 
 async def test_who_sees_all_reads_by_the_same_indexes_as_the_owner(database: Database) -> None:

@@ -90,7 +90,7 @@ _RESOURCE = _Attribute("")
 # The prefix of the words of each attribute that is a set.
 _SETS = {"labels": "label:", "categories": "category:", "authors": "author:"}
 # Those of which an empty set has a word of its own: the prefix alone.
-_SAYS_NONE = ("labels",)
+_SAYS_NONE = ("labels", "authors")
 _ATTRIBUTES = {"type", "patient", "draft", *_SETS}
 # A word that no record has.
 _NO_WORD = "never:"

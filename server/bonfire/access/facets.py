@@ -37,22 +37,31 @@ def facets_of(resource_type: str, id: str, resource: Resource) -> frozenset[str]
         resource_type == "Composition" and status == "preliminary"
     )
     words.append("draft:true" if draft else "draft:false")
-    labels = [f"label:{code}" for code in _strings(_at([resource], "meta", "security", "code"))]
+    labels = [f"label:{code}" for code in filter(None, _strings(_at([resource], "meta", "security", "code")))]
     words += labels or ["label:"]
     words += [f"category:{code}" for code in _strings(_at([resource], "category", "coding", "code"))]
+    authors: list[str] = []
     for element in _PEOPLE:
         people = resource.get(element)
-        words += [f"author:{user}" for user in _users(people)]
+        authors += _users(people)
         if element == "performer":
             # Some types say beside each performer in which role: the person is one level down.
-            words += [f"author:{user}" for user in _users(list(_at([people], "actor")))]
-    return frozenset(words)
+            authors += _users(list(_at([people], "actor")))
+    return frozenset([*words, *(f"author:{user}" for user in authors or [""])])
 
 
 def app_state_facets(collection: str, owner: str | None, patient: str | None) -> frozenset[str]:
     """The words of a document of app state: the twin of `bonfire.app_state_facets`."""
-    words = ["type:AppState", f"{PATIENT}{patient or ''}", "draft:false", "label:", f"category:{collection}"]
-    return frozenset(words if owner is None else [*words, f"author:{owner}"])
+    return frozenset(
+        [
+            "type:AppState",
+            f"{PATIENT}{patient or ''}",
+            "draft:false",
+            "label:",
+            f"category:{collection}",
+            f"author:{owner or ''}",
+        ]
+    )
 
 
 def patient_of(resource_type: str, id: str, resource: Resource) -> str | None:
@@ -98,7 +107,7 @@ def _first_patient(references: Iterable[Any]) -> str | None:
 def _users(people: Any) -> Iterator[str]:
     for identifier in _elements(_at([people], "identifier")):
         if _USER in _strings(_at([identifier], "system")):
-            yield from _strings(_at([identifier], "value"))
+            yield from filter(None, _strings(_at([identifier], "value")))
     for reference in _strings(_at([people], "reference")):
         if (practitioner := _id_in(reference, "Practitioner")) is not None:
             yield practitioner

@@ -29,7 +29,7 @@ language plpgsql immutable strict parallel safe
 as $$
 declare
   found jsonb := jsonb_path_query_array(
-    people, '$.identifier ? (@.system == "urn:bonfire:user").value ? (@.type() == "string")');
+    people, '$.identifier ? (@.system == "urn:bonfire:user").value ? (@.type() == "string" && @ != "")');
   users text[] := '{}';
 begin
   for place in 0 .. jsonb_array_length(found) - 1 loop
@@ -52,6 +52,7 @@ declare
   words text[] := array['type:' || coalesce(resource_type, '')];
   found jsonb;
   named text;
+  authored boolean := false;
 begin
   -- Unpacked here, once: each look into a packed value unpacks all of it.
   resource := resource || '{}';
@@ -64,7 +65,7 @@ begin
     words := words || text 'draft:false';
   end if;
   if resource ? 'meta' then
-    found := jsonb_path_query_array(resource, '$.meta.security.code ? (@.type() == "string")');
+    found := jsonb_path_query_array(resource, '$.meta.security.code ? (@.type() == "string" && @ != "")');
     for place in 0 .. jsonb_array_length(found) - 1 loop
       words := words || ('label:' || (found ->> place));
     end loop;
@@ -91,6 +92,7 @@ begin
         named := bonfire.ref_id(found ->> 'reference', 'Practitioner');
         if named is not null then
           words := words || ('author:' || named);
+          authored := true;
         end if;
         continue;
       end if;
@@ -100,8 +102,12 @@ begin
       end if;
       foreach named in array bonfire.users_named(found) loop
         words := words || ('author:' || named);
+        authored := true;
       end loop;
     end loop;
+  end if;
+  if not authored then
+    words := words || text 'author:';
   end if;
   return words;
 end
@@ -114,7 +120,7 @@ comment on function bonfire.facets(text, text, jsonb) is
 create function bonfire.app_state_facets(collection text, owner text, patient text) returns text[]
 language sql immutable parallel safe
 return array['type:AppState', 'patient:' || coalesce(patient, ''), 'draft:false', 'label:', 'category:' || collection]
-  || case when owner is null then '{}' else array['author:' || owner] end;
+  || array['author:' || coalesce(owner, '')];
 
 -- ---- reach ---------------------------------------------------------------------------------------------------------
 
