@@ -57,7 +57,8 @@ class Link:
         for writer in self._writers:
             raw = writer.get_extra_info("socket")
             if raw is not None:
-                with contextlib.suppress(OSError):
+                # uvloop's stand-in for a socket that is closed by now says so by a ValueError.
+                with contextlib.suppress(OSError, ValueError):
                     raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
