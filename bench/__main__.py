@@ -13,7 +13,18 @@ from pathlib import Path
 import uvloop
 from rich.console import Console
 
-from bench import auditing, crowd, decisions, fanout, latency, many_keys, memory, storm, write_path
+from bench import (
+    auditing,
+    crowd,
+    decisions,
+    fanout,
+    latency,
+    many_keys,
+    memory,
+    revocation,
+    storm,
+    write_path,
+)
 from bench.child import raise_file_limit
 from bench.contenders import NoNode, install_rivals
 from bench.database import benchmark_cluster, postgres_version
@@ -33,6 +44,7 @@ BENCHES: Mapping[str, Bench] = {
     "write-path": write_path.run,
     "decisions": decisions.run,
     "auditing": auditing.run,
+    "revocation": revocation.run,
 }
 
 QUICK: Mapping[str, Bench] = {
@@ -45,6 +57,7 @@ QUICK: Mapping[str, Bench] = {
     "write-path": partial(write_path.run, size=write_path.QUICK),
     "decisions": partial(decisions.run, size=decisions.QUICK),
     "auditing": partial(auditing.run, size=auditing.QUICK),
+    "revocation": partial(revocation.run, size=revocation.QUICK),
 }
 """The same with tiny sizes: to see that they work, not for figures."""
 
