@@ -13,6 +13,7 @@ from bonfire.clinical import Depends, MutationContext, QueryContext
 from bonfire.clinical.execute import mutate
 from bonfire.clinical.planning import scope
 from bonfire.clinical.queries import KeyedQuery
+from bonfire.store import relations
 from bonfire.store.reach import EVERYTHING
 from bonfire_protocol.faults import Fault, FaultCode
 from support.clinic import ADMIN, AGENT, AMARA, ANALYST, BEN, FRONT, NIA, NOBODY, SCRIBE, Clinic
@@ -306,3 +307,25 @@ async def test_a_query_that_is_about_a_patient_reads_no_other(ward: Ward) -> Non
         return [row["id"] for row in rows]
 
     assert await ward.clinic.query("greedy.notes", {"patientId": ward.ada}) == [ward.note]
+
+
+async def test_an_agent_stops_with_the_person_for_whom_it_acts(clinic: Clinic) -> None:
+    ward = Ward(clinic)
+    await ward.fill()
+    person = AGENT.behalf_of
+    assert person is not None
+    draft = {"patientId": ward.ada, "text": "Sleeps."}
+    await clinic.mutate("notes.create", draft, by=AGENT)
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
+        await relations.grant(conn, user=person, kind="refused", patient=ward.ada, source="Consent/c1")
+    with pytest.raises(Fault) as refused:
+        await clinic.mutate("notes.create", draft, by=AGENT)
+    assert refused.value.code is FaultCode.not_found
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
+        await relations.end(conn, user=person, kind="refused", patient=ward.ada, source="Consent/c1")
+    await clinic.mutate("notes.create", draft, by=AGENT)
+    async with clinic.database.transaction("north", reach=EVERYTHING) as conn:
+        await relations.grant(conn, user=person, kind="suspended", patient="*", source="g1")
+    with pytest.raises(Fault) as refused:
+        await clinic.mutate("notes.create", draft, by=AGENT)
+    assert refused.value.code is FaultCode.forbidden

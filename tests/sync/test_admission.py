@@ -404,3 +404,52 @@ async def test_facts_are_those_of_the_callers_own_tenant(database: Database) -> 
     here, there = await asyncio.gather(admission.admit(nurse()), admission.admit(nurse(tenant="another")))
     assert (len(here.facts.relations), len(there.facts.relations)) == (1, 0)
     await admission.stop()
+
+
+# ---- who acts for somebody -------------------------------------------------------------------------------------------
+
+SUSPENDED = Facts((Relation("suspended", "*"),))
+
+
+def agent() -> Principal:
+    return Principal("t", "bot", "Bot", frozenset({"agent"}), kind="agent", behalf_of="nia")
+
+
+async def test_an_agent_is_not_let_in_for_a_person_who_is_suspended(admission: Admission, facts: ScriptedFacts) -> None:
+    facts.facts["bot"] = ON_THE_TEAM
+    assert (await admission.admit(agent())).reach.fits(MINE)
+    facts.facts["nia"] = SUSPENDED
+    assert (await admission.admit(agent())).reach.nothing
+
+
+@pytest.mark.parametrize("who", ["bot", "nia", "*"])
+async def test_an_agent_is_doubted_with_the_person(admission: Admission, facts: ScriptedFacts, who: str) -> None:
+    facts.facts["bot"] = ON_THE_TEAM
+    client = Client(agent())
+    admission.join(client)
+    facts.facts["nia" if who == "*" else who] = SUSPENDED
+    admission.commit(changes(7, who))
+    assert set(client.doubts) == {70}
+    await until(lambda: client.granted)
+    assert client.granted[-1].reach.nothing
+    admission.leave(client)
+    admission.commit(changes(8, who))
+    assert set(client.doubts) == {70}
+
+
+async def test_an_agent_whose_person_is_doubted_meanwhile_is_granted_nothing_yet(
+    admission: Admission, facts: ScriptedFacts
+) -> None:
+    facts.facts["bot"], facts.xid = ON_THE_TEAM, 8
+    client = Client(agent())
+    admission.join(client)
+    facts.open.clear()
+    admission.commit(changes(7, "bot"))
+    await until(lambda: facts.reads)
+    admission.commit(changes(8, "nia"))
+    facts.open.set()
+    await until(lambda: len(facts.reads) > 5)
+    assert not client.granted
+    facts.facts["nia"], facts.xid = SUSPENDED, 9
+    await until(lambda: client.granted)
+    assert all(access.reach.nothing for access in client.granted)

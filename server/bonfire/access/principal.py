@@ -27,3 +27,10 @@ class Principal(Struct, frozen=True):
     scopes: frozenset[str] | None = None
     behalf_of: str | None = None
     expires_at: int | None = None
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """The users whose standing bears on what this caller may do: the caller, and then whom they act for."""
+        if self.behalf_of is None or self.behalf_of == self.user:
+            return (self.user,)
+        return self.user, self.behalf_of

@@ -221,8 +221,10 @@ async def _attempt(
     address: str | None,
 ) -> Outcome:
     async with database.transaction(access.principal.tenant, reach=access.reach) as conn:
-        begun = await mutations.begin(conn, call.id, call.digest, access.principal.user)
+        begun = await mutations.begin(conn, call.id, call.digest, access.principal.user, access.principal.behalf_of)
         facts = _facts(begun.facts)
+        if begun.facts_behind is not None:
+            facts = facts.bounded_by(_facts(begun.facts_behind))
         if facts != access.facts:
             raise _FactsChanged(facts)
         decision = access.may_call(call.mutation, "mutation")

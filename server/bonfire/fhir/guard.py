@@ -26,7 +26,7 @@ from bonfire.fhir.criteria import Criteria
 from bonfire.fhir.done import Deleted, Done, Found, Shown, Wrote
 from bonfire.fhir.retry import Overtaken
 from bonfire.store.reach import Reach
-from bonfire.store.relations import facts_of
+from bonfire.store.relations import facts_of_many
 from bonfire.store.resources import Version
 from bonfire_protocol.faults import Fault, FaultCode
 from bonfire_protocol.values import Json
@@ -97,8 +97,11 @@ class Guard:
 
     async def check_facts(self, conn: asyncpg.Connection) -> None:
         """FactsChanged when the access is not of what this transaction sees."""
-        spelled = await facts_of(conn, self.access.principal.user)
-        if msgspec.json.decode(spelled, type=Facts) != self.access.facts:
+        _, spelled = await facts_of_many(conn, self.access.principal.answering)
+        facts, *behind = (msgspec.json.decode(each, type=Facts) for each in spelled)
+        for person in behind:
+            facts = facts.bounded_by(person)
+        if facts != self.access.facts:
             raise FactsChanged
 
     def begin(self) -> None:

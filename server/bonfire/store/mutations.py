@@ -32,23 +32,27 @@ class Stored(Struct, frozen=True):
 
 
 class Begun(Struct, frozen=True):
-    """`facts`: what the database says of the caller, as `bonfire.access_facts` spells it. `stored`: the first answer,
-    where the mutation was done before: then nothing may be done again."""
+    """`facts`: what the database says of the caller, as `bonfire.access_facts` spells it; `facts_behind` of the person
+    for whom the caller acts, None where there is none. `stored`: the first answer, where the mutation was done before:
+    then nothing may be done again."""
 
     facts: str
+    facts_behind: str | None
     stored: Stored | None
 
 
-async def begin(conn: asyncpg.Connection, mutation_id: str, digest: bytes, user: str) -> Begun:
+async def begin(
+    conn: asyncpg.Connection, mutation_id: str, digest: bytes, user: str, behalf_of: str | None = None
+) -> Begun:
     """The first statement of a mutation's transaction: wait for anybody who does the same one. Where it was not done
     before, go on, and call `finish`.
 
-    `digest` stands for the function and its arguments, `user` is who asks. Fault `mutation_id_reused` when the id was
-    used for others.
+    `digest` stands for the function and its arguments, `user` is who asks, for `behalf_of`. Fault
+    `mutation_id_reused` when the id was used for others.
     """
-    row = await conn.fetchrow(_STATEMENTS["begin"], mutation_id, digest, user)
+    row = await conn.fetchrow(_STATEMENTS["begin"], mutation_id, digest, user, behalf_of)
     if row["same"] is None:
-        return Begun(row["facts"], None)
+        return Begun(row["facts"], row["facts_behind"], None)
     if not row["same"]:
         raise Fault(
             FaultCode.mutation_id_reused,
@@ -56,7 +60,7 @@ async def begin(conn: asyncpg.Connection, mutation_id: str, digest: bytes, user:
             field="id",
             expected="a new id for each mutation",
         )
-    return Begun(row["facts"], Stored(row["answer"], _finished(row)))
+    return Begun(row["facts"], row["facts_behind"], Stored(row["answer"], _finished(row)))
 
 
 async def finish(conn: asyncpg.Connection, mutation_id: str, digest: bytes, answer: bytes) -> Finished:

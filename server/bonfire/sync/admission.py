@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -70,6 +70,7 @@ class _Change:
 class _Tenant:
     """`wanted`: whose facts are to be read, and who waits for them. `doubtful`: users whose clients wait to hear."""
 
+    # By each user whose rights bear on theirs.
     members: dict[str, dict[Member, None]] = field(default_factory=dict)
     changes: deque[_Change] = field(default_factory=deque)
     wanted: dict[str, list["asyncio.Future[Facts]"]] = field(default_factory=dict)
@@ -95,7 +96,7 @@ class Admission:
 
     async def admit(self, principal: Principal) -> Access:
         """What this caller may do, as of a moment after the call. Faults: `unavailable`, `busy`."""
-        return await self.access(principal, await self._facts(principal.tenant, principal.user))
+        return await self.access(principal, await self._facts_for(principal))
 
     async def access(self, principal: Principal, facts: Facts) -> Access:
         """The access of a caller of whom the database says this; policies that are not known yet are read."""
@@ -108,16 +109,21 @@ class Admission:
     def join(self, member: Member) -> None:
         """Tell this client from now on what it may see. Before `admit` is called for it, so that nothing is missed."""
         principal = member.principal
-        self._tenant(principal.tenant).members.setdefault(principal.user, {})[member] = None
+        members = self._tenant(principal.tenant).members
+        for user in principal.answering:
+            members.setdefault(user, {})[member] = None
 
     def leave(self, member: Member) -> None:
         principal = member.principal
         tenant = self._tenants.get(principal.tenant)
-        members = tenant.members.get(principal.user) if tenant is not None else None
-        if tenant is not None and members is not None:
-            members.pop(member, None)
-            if not members:
-                del tenant.members[principal.user]
+        if tenant is None:
+            return
+        for user in principal.answering:
+            members = tenant.members.get(user)
+            if members is not None:
+                members.pop(member, None)
+                if not members:
+                    del tenant.members[user]
 
     def reconsider(self, member: Member) -> None:
         """This client is doubted for a reason of its own: tell it again what it may see."""
@@ -213,16 +219,29 @@ class Admission:
     async def _settle_user(self, name: str, tenant: _Tenant, user: str) -> None:
         facts = await self._facts(name, user)
         for member in list(tenant.members.get(user, ())):
-            access = await self.access(member.principal, facts)
-            if user in tenant.doubtful:
+            principal = member.principal
+            access = await self.access(principal, await self._facts_for(principal, {user: facts}))
+            if not tenant.doubtful.keys().isdisjoint(principal.answering):
                 # Doubted again meanwhile.
-                return
+                continue
             if member in tenant.members.get(user, ()):
                 member.regrant(access)
             # Each may cost some milliseconds of planning, which others need not wait for.
             await asyncio.sleep(0)
 
     # ---- facts ----------------------------------------------------------------------------------------------
+
+    async def _facts_for(self, principal: Principal, known: Mapping[str, Facts] | None = None) -> Facts:
+        """What holds of a caller: also what binds the person for whom they act. `known`: whose facts were read already.
+
+        Each is read by a snapshot of its own; both see all changes that were told before this was called."""
+        known = known or {}
+        facts, *behind = [
+            known[user] if user in known else await self._facts(principal.tenant, user) for user in principal.answering
+        ]
+        for person in behind:
+            facts = facts.bounded_by(person)
+        return facts
 
     async def _facts(self, name: str, user: str) -> Facts:
         tenant = self._tenant(name)

@@ -369,7 +369,7 @@ class Connection:
         mine = self.principal
         try:
             principal = await self._live.renew(frame.token, mine.tenant, self._address)
-            if (principal.tenant, principal.user) != (mine.tenant, mine.user):
+            if (principal.tenant, principal.answering) != (mine.tenant, mine.answering):
                 raise another_caller()
         except Fault as fault:
             self._refuse(fault, frame.id)

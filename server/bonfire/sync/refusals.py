@@ -49,7 +49,7 @@ def expired() -> Fault:
 def another_caller() -> Fault:
     return Fault(
         FaultCode.forbidden,
-        "a token is renewed by one of the same user of the same tenant",
+        "a token is renewed by one of the same user of the same tenant, who acts for the same person",
         field="token",
         expected="a token of this connection's user",
     )
