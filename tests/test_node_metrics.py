@@ -75,6 +75,12 @@ async def test_a_session_is_counted(database_url: str) -> None:
     assert grown("bonfire_commit_to_send_seconds_count") == 1
     assert 0 < grown("bonfire_commit_to_send_seconds_sum") < 5
     assert grown("bonfire_read_seconds_count") >= 1
+    # Two clients, and three subscriptions that the trail knows of.
+    assert grown("bonfire_audit_recorded_total") >= 3
+    assert 1 <= grown("bonfire_audit_batches_total") <= grown("bonfire_audit_recorded_total")
+    assert after["bonfire_audit_failed_total"] == after["bonfire_audit_lost_total"] == 0
+    assert after["bonfire_audit_keeper_failing"] == after["bonfire_doubted_users"] == 0
+    assert after["bonfire_facts_reads_total"] >= 1
     # 3 subscriptions and 3 mutations, as they were sent.
     assert grown("bonfire_received_frames_total") == 6
     assert grown("bonfire_received_bytes_total") > 300

@@ -119,7 +119,8 @@ async def start_node(
         working = asyncio.create_task(worker.run())
         working.add_done_callback(_tell_of_failure)
         stack.push_async_callback(_end, worker, working)
-        keepers = [asyncio.create_task(AuditKeeper(database).run()), asyncio.create_task(end_relations(database))]
+        keeper = AuditKeeper(database)
+        keepers = [asyncio.create_task(keeper.run()), asyncio.create_task(end_relations(database))]
         stack.push_async_callback(_cancel, keepers)
         identifier = await stack.enter_async_context(_identifier(settings, development))
         origins = Origins(settings.origins, development=development)
@@ -179,7 +180,7 @@ async def start_node(
         loop.start()
         stack.push_async_callback(loop.stop)
         checks = readiness(databases, hub, live, working, stale_after=settings.stale_after_ms / 1000)
-        metrics = NodeMetrics(hub, live, databases, checks, watch.counts, loop)
+        metrics = NodeMetrics(hub, live, databases, checks, watch.counts, loop, trail, keeper, admission)
         siblings: Siblings | None = None
         if settings.worker is not None and settings.workers_dir is not None:
             siblings = Siblings(settings.workers_dir, settings.worker, settings.workers, metrics.families)

@@ -11,8 +11,11 @@ import asyncpg
 from prometheus_client import ProcessCollector
 from prometheus_client.core import Metric
 
+from bonfire.access.audit import Trail
+from bonfire.access.audit_keeper import AuditKeeper
 from bonfire.lane.backlog import backlog
 from bonfire.store.pool import Database
+from bonfire.sync.admission import Admission
 from bonfire.sync.endpoint import Live
 from bonfire.sync.hub import Hub
 from bonfire.telemetry.families import (
@@ -47,6 +50,9 @@ class NodeMetrics:
         checks: Mapping[str, Check],
         mutations: Mutations,
         loop: LoopWatch,
+        trail: Trail,
+        keeper: AuditKeeper,
+        admission: Admission,
     ) -> None:
         self._hub = hub
         self._live = live
@@ -54,6 +60,9 @@ class NodeMetrics:
         self._checks = checks
         self._mutations = mutations
         self._loop = loop
+        self._trail = trail
+        self._keeper = keeper
+        self._admission = admission
         self._process = ProcessCollector(registry=None)
 
     async def families(self) -> list[Family]:
@@ -68,6 +77,7 @@ class NodeMetrics:
             *self._queries(),
             *self._stream(),
             *self._work(),
+            *self._access(),
         ]
         return [*collect(metrics), *process]
 
@@ -167,6 +177,25 @@ class NodeMetrics:
         )
         yield histogram("bonfire_loop_lag_seconds", "How late a timer of the event loop came.", self._loop.late)
         yield gauges("bonfire_build_info", "1, with this server's version.", ["version"], [((version("bonfire"),), 1)])
+
+    def _access(self) -> Iterator[Metric]:
+        use, keeper, admission = self._trail.use, self._keeper, self._admission
+        yield counter("bonfire_audit_recorded_total", "Events of the trail that are on disk.", use.recorded)
+        yield counter("bonfire_audit_batches_total", "The transactions that wrote them.", use.batches)
+        yield counter("bonfire_audit_failed_total", "Attempts to write a batch that failed.", use.failed)
+        yield counter("bonfire_audit_lost_total", "Events that could not be kept.", use.lost)
+        yield gauge("bonfire_audit_pending", "Events that wait to be written.", self._trail.pending)
+        yield counter("bonfire_audit_sealed_total", "Rows of the trail that this node has sealed.", keeper.sealed)
+        yield gauge("bonfire_audit_keeper_failing", "1 when the last pass of the sealer failed.", float(keeper.failing))
+        yield counters(
+            "bonfire_denied_total",
+            "What the gate has refused, by where it was asked.",
+            ["surface"],
+            [((surface,), count) for surface, count in use.denied.items()],
+        )
+        yield gauge("bonfire_doubted_users", "Users whose rights are being read again.", admission.doubted)
+        yield counter("bonfire_regrants_total", "Clients that were told anew what they may see.", admission.regrants)
+        yield counter("bonfire_facts_reads_total", "Reads of what callers may see.", admission.reads)
 
 
 class MetricsPage:

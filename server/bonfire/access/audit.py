@@ -11,7 +11,7 @@ Nothing that goes into it tells what a record says: see `Event`.
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -101,12 +101,13 @@ async def write(conn: asyncpg.Connection, events: Sequence[Event]) -> None:
 @dataclass
 class TrailUse:
     """What a trail has done, for the metrics. `lost`: events of `later` for which there was no room; the trail itself
-    says so too, as soon as it can."""
+    says so too, as soon as it can. `denied`: refusals that it was told of, by surface."""
 
     recorded: int = 0
     batches: int = 0
     failed: int = 0
     lost: int = 0
+    denied: "Counter[Surface]" = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -172,6 +173,7 @@ class Trail:
     def submit(self, event: Event) -> "asyncio.Future[None]":
         """As `record`, for who can't await: the future is done when the event is on disk, and has the fault when it is
         not."""
+        self._count(event)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self._closing:
             done.set_exception(Fault(FaultCode.unavailable, "This server is stopping."))
@@ -184,6 +186,7 @@ class Trail:
     def later(self, event: Event) -> None:
         """The event is written soon, and before `close` returns; nobody waits for it. When there is no room for it, the
         trail says how many were lost."""
+        self._count(event)
         if self._pending >= self._most:
             self.use.lost += 1
             self._lanes.setdefault(event.tenant, _Lane()).lost += 1
@@ -197,6 +200,10 @@ class Trail:
         await asyncio.gather(*(lane.work for lane in self._lanes.values() if lane.work is not None))
         if self._pending:
             raise RuntimeError(f"{self._pending} events of the audit trail could not be written")
+
+    def _count(self, event: Event) -> None:
+        if event.subtype == "deny":
+            self.use.denied[event.surface] += 1
 
     def _add(self, waiting: _Waiting) -> None:
         tenant = waiting.event.tenant

@@ -68,19 +68,24 @@ class _Change:
 
 @dataclass
 class _Tenant:
-    """`wanted`: whose facts are to be read, and who waits for them. `doubtful`: users whose clients wait to hear."""
+    """`wanted`: whose facts are to be read, and who waits for them. `doubtful`: users whose clients wait to hear;
+    `unsettled`: how many of them are at it now."""
 
     # By each user whose rights bear on theirs.
     members: dict[str, dict[Member, None]] = field(default_factory=dict)
     changes: deque[_Change] = field(default_factory=deque)
     wanted: dict[str, list["asyncio.Future[Facts]"]] = field(default_factory=dict)
     doubtful: dict[str, None] = field(default_factory=dict)
+    unsettled: int = 0
     reading: "asyncio.Task[None] | None" = None
     settling: "asyncio.Task[None] | None" = None
 
 
 class Admission:
-    """One per node. `database` is the primary: what it says is not behind a stream that comes from a replica."""
+    """One per node. `database` is the primary: what it says is not behind a stream that comes from a replica.
+
+    `reads` counts reads of facts, each of them for all who wait; `regrants` clients that were told what they may see.
+    """
 
     def __init__(self, gate: Gate, database: Database) -> None:
         self.gate = gate
@@ -91,6 +96,13 @@ class Admission:
         # From which position on commits may have been missed, of which the next `up` is the end.
         self._lost_from: int | None = None
         self._stopped = False
+        self.reads = 0
+        self.regrants = 0
+
+    @property
+    def doubted(self) -> int:
+        """Users whose clients wait to hear what they may see."""
+        return sum(len(tenant.doubtful) + tenant.unsettled for tenant in self._tenants.values())
 
     # ---- clients come and go --------------------------------------------------------------------------------
 
@@ -204,9 +216,11 @@ class Admission:
             while tenant.doubtful and self._lost_from is None:
                 users = list(tenant.doubtful)
                 tenant.doubtful.clear()
+                tenant.unsettled = len(users)
                 results = await asyncio.gather(
                     *(self._settle_user(name, tenant, user) for user in users), return_exceptions=True
                 )
+                tenant.unsettled = 0
                 failed = [user for user, result in zip(users, results, strict=True) if result is not None]
                 if failed:
                     # Denied until it is known: nothing is shown meanwhile, and clients turn stale by themselves.
@@ -215,6 +229,7 @@ class Admission:
                     await asyncio.sleep(random.uniform(0.1, 0.5))
         finally:
             tenant.settling = None
+            tenant.unsettled = 0
 
     async def _settle_user(self, name: str, tenant: _Tenant, user: str) -> None:
         facts = await self._facts(name, user)
@@ -226,6 +241,7 @@ class Admission:
                 continue
             if member in tenant.members.get(user, ()):
                 member.regrant(access)
+                self.regrants += 1
             # Each may cost some milliseconds of planning, which others need not wait for.
             await asyncio.sleep(0)
 
@@ -297,6 +313,7 @@ class Admission:
                 waiting.set_exception(fault)
 
     async def _read_once(self, tenant: str, users: list[str]) -> tuple[Visibility, list[str]]:
+        self.reads += 1
         async with asyncio.timeout(READ_TIMEOUT):
             transaction = self._database.transaction(tenant, reach=NOTHING, isolation="repeatable_read", readonly=True)
             async with transaction as conn:
