@@ -134,7 +134,7 @@ class Live(Plain):
         super().connection_made(transport)
         key = base64.b64encode(os.urandom(16)).decode()
         self.transport.write(
-            f"GET {self._dialect.path} HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"GET {self._dialect.path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
 
