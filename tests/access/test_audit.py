@@ -284,3 +284,12 @@ async def test_postgres_restarts_while_it_is_written_to(own_cluster: Cluster) ->
     assert len(ids) == len(set(ids))
     assert set(ids) == recorded
     await database.close()
+
+
+async def test_refusals_are_counted_by_where_they_were_asked(database: Database) -> None:
+    trail = trail_on(database)
+    trail.later(event_of(AMARA, "deny", "socket", outcome=4))
+    await trail.record(event_of(AMARA, "deny", "http", outcome=4), event_of(AMARA, "deny", "http", outcome=4))
+    await trail.record(read_of("p1"))
+    await trail.close()
+    assert trail.use.denied == {"socket": 1, "http": 2}

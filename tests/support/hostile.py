@@ -104,9 +104,10 @@ class Transport(asyncio.Transport):
 
 
 class OpenDoor:
-    """Everybody is the user `u`, of this role (bonfire.sync.endpoint.Doorkeeper)."""
+    """Everybody is the user `u`, of this role, for this person (bonfire.sync.endpoint.Doorkeeper)."""
 
     role = "clinician"
+    behalf_of: str | None = None
 
     async def hello(self, hello: Hello, upgrade: Upgrade) -> Principal:
         return self._caller(hello.tenant or "t")
@@ -118,7 +119,7 @@ class OpenDoor:
         return upgrade.address
 
     def _caller(self, tenant: str) -> Principal:
-        return Principal(tenant, "u", "U", frozenset({self.role}))
+        return Principal(tenant, "u", "U", frozenset({self.role}), behalf_of=self.behalf_of)
 
 
 class Node:

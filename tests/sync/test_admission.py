@@ -453,3 +453,18 @@ async def test_an_agent_whose_person_is_doubted_meanwhile_is_granted_nothing_yet
     facts.facts["nia"], facts.xid = SUSPENDED, 9
     await until(lambda: client.granted)
     assert all(access.reach.nothing for access in client.granted)
+
+
+async def test_who_is_doubted_is_counted_until_it_is_told(admission: Admission, facts: ScriptedFacts) -> None:
+    client = Client()
+    admission.join(client)
+    facts.open.clear()
+    admission.commit(changes(7, "nia"))
+    assert admission.doubted == 1
+    await until(lambda: facts.reads)
+    assert (admission.doubted, admission.regrants) == (1, 0)
+    facts.open.set()
+    await until(lambda: client.granted)
+    await rest()
+    assert (admission.doubted, admission.regrants) == (0, 1)
+    assert admission.reads == len(facts.reads)

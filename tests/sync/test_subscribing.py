@@ -306,3 +306,14 @@ async def test_whoever_comes_in_is_in_the_trail(node: Node) -> None:
     await client.say(HELLO)
     (event,) = node.trail.of("login")
     assert (event.user, event.roles, event.surface) == ("u", ("clinician",), "socket")
+
+
+async def test_a_token_is_not_renewed_for_another_person(node: Node) -> None:
+    node.door.behalf_of = "nia"
+    client = Client(node)
+    await client.say(HELLO)
+    node.door.behalf_of = "ben"
+    await client.say(RENEW)
+    await client.until(lambda: client.heard(Refused))
+    assert client.heard(Refused)[0].code is FaultCode.forbidden
+    assert client.heard(Renewed) == []
