@@ -16,6 +16,18 @@ from bonfire.store.reach import PATIENT, Reach
 from bonfire_protocol.faults import Fault, FaultCode
 
 
+class Unseen(Fault):
+    """`forbidden`: the caller may see nothing of what a query shows. `patient`, whom it was about, is for the trail."""
+
+    def __init__(self, patient: str | None) -> None:
+        super().__init__(
+            FaultCode.forbidden,
+            "you may see nothing of what this query shows",
+            expected="a query of records that your role and your relation to the patient let you see",
+        )
+        self.patient = patient
+
+
 @dataclass(frozen=True)
 class Scope:
     """What a call reads. `patient`: the one patient whom it is about; None where it is about several, or about none.
@@ -40,11 +52,7 @@ class Scope:
             access.administer()
         reach = access.reach if self.patient is None else access.reach.about(self.patient)
         if self.known and all(reach.within(facets).nothing for facets in self.known):
-            raise Fault(
-                FaultCode.forbidden,
-                "you may see nothing of what this query shows",
-                expected="a query of records that your role and your relation to the patient let you see",
-            )
+            raise Unseen(self.patient)
         return reach
 
 

@@ -196,10 +196,13 @@ class Guard:
 
     def refused(self, fault: Fault, what: str | None) -> Event:
         """A refusal by the gate, or the search for what is not there, or not to be seen."""
+        # Whose chart was tried is known where a Patient was asked for; of another record nobody has looked.
+        kind, _, id = (what or "").partition("/")
+        patient = id.partition("/")[0] if kind == "Patient" and id else None
         if fault.code is not FaultCode.forbidden:
-            return self.event("read", what=what, outcome=4)
+            return self.event("read", patient=patient, what=what, outcome=4)
         policies = fault.decision.policies if isinstance(fault, Denied) else self._denied_by
-        return self.event("deny", what=what, policies=policies, outcome=4)
+        return self.event("deny", patient=patient, what=what, policies=policies, outcome=4)
 
     def _events(self, operation: Operation, done: Done) -> list[Event]:
         match done:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bonfire.access.audit import Event, Subtype, event_of
 from bonfire.access.gate import Access, Denied
+from bonfire.clinical.planning import Unseen
 from bonfire.engine.frames import SharedFrame
 from bonfire.engine.query import LiveQuery, Plan, QueryIdentity
 from bonfire.engine.session import Session
@@ -235,6 +236,7 @@ class Subscribing:
                     "deny",
                     "socket",
                     query=frame.query if known else None,
+                    patient=fault.patient if isinstance(fault, Unseen) else None,
                     policies=policies,
                     outcome=4,
                     address=self._address,
