@@ -249,6 +249,16 @@ async def test_a_refusal_is_in_the_trail_and_leaves_nothing_else(ward: Ward) -> 
     assert await ward.trail("sign") == []
 
 
+async def test_who_tries_ids_is_in_the_trail_whether_there_is_something_or_not(ward: Ward) -> None:
+    for patient in (ward.ben, "nobody"):
+        with pytest.raises(Fault) as refused:
+            await ward.clinic.mutate("notes.create", {"patientId": patient, "text": "x"}, by=NIA, id=f"try {patient}")
+        assert refused.value.code is FaultCode.not_found
+    await ward.clinic.trail.close()
+    tries = [(event["user_id"], event["request"]) for event in await ward.trail("deny")]
+    assert tries == [("nia", f"try {ward.ben}"), ("nia", "try nobody")]
+
+
 async def test_rights_that_have_ended_do_not_count(ward: Ward) -> None:
     stale = await ward.clinic.access(NIA)
     await ward.clinic.mutate("careTeam.remove", {"patientId": ward.ada, "userId": NIA.user})

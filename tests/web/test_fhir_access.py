@@ -320,6 +320,13 @@ async def test_what_is_shown_is_in_the_trail_before_it_is(hospital: Hospital) ->
         ("amara", "search", "p1", "_id", 1),
         ("amara", "search", "p2", "_id", 1),
     ]
+    reasons = {
+        event["user_id"]: set(event["policies"])
+        for event in await hospital.events()
+        if event["subtype"] in ("read", "search", "history")
+    }
+    assert reasons["nia"] == {"nurse-reads"}
+    assert reasons["amara"] == {"clinician-reads"}
 
 
 async def test_refusals_and_what_was_looked_for_are_in_the_trail(hospital: Hospital) -> None:

@@ -158,7 +158,7 @@ async def mutate(
             attempts -= 1
             continue
         except Fault as fault:
-            if fault.code is FaultCode.forbidden:
+            if fault.code in _TRIED:
                 trail.later(_denied(access.principal, call, fault, surface, address))
             if fault.code is not FaultCode.unavailable:
                 raise
@@ -308,6 +308,10 @@ def _events(
         for told in ctx.told
     ]
     return events
+
+
+_TRIED = (FaultCode.forbidden, FaultCode.not_found)
+"""What is hidden is answered as what is not there: who tries ids leaves a trace of either."""
 
 
 def _denied(principal: Principal, call: _Call, fault: Fault, surface: Surface, address: str | None) -> Event:

@@ -176,17 +176,36 @@ class Guard:
     def read_events(
         self, subtype: Subtype, resource_type: str, versions: Sequence[Version], query: str | None = None
     ) -> list[Event]:
-        """What the trail is told before several records are shown: an event for each patient whose they are."""
+        """What the trail is told before several records are shown: an event for each patient whose they are, with the
+        policies by which they are seen."""
         counts: dict[str | None, int] = {}
+        policies: dict[str | None, dict[str, None]] = {}
         for version in versions:
             patient = _patient(version)
             counts[patient] = counts.get(patient, 0) + 1
+            policies.setdefault(patient, {}).update(dict.fromkeys(self._seen_by(version)))
         if not counts:
             counts[None] = 0
         return [
-            self.event(subtype, patient=patient, what=resource_type, query=query, count=count)
+            self.event(
+                subtype,
+                patient=patient,
+                what=resource_type,
+                query=query,
+                policies=tuple(policies.get(patient, ())),
+                count=count,
+            )
             for patient, count in counts.items()
         ]
+
+    def _shown_one(self, subtype: Subtype, version: Version) -> Event:
+        policies = self._seen_by(version)
+        return self.event(subtype, patient=_patient(version), what=_address(version), policies=policies, count=1)
+
+    def _seen_by(self, version: Version) -> tuple[str, ...]:
+        """The policies by which the caller may see this version, in clear or masked."""
+        facets = facets_of(version.resource_type, version.id, parse(version.resource))
+        return self.access.allows("read", version.resource_type, version.id, facets).policies
 
     def events(self, entries: Iterable[Entry], done: Iterable[Done]) -> list[Event]:
         """What the trail is told before these are answered, besides of what was written."""
@@ -208,12 +227,12 @@ class Guard:
         match done:
             case Shown(version):
                 subtype: Subtype = "vread" if isinstance(operation, Read) and operation.version is not None else "read"
-                return [self.event(subtype, patient=_patient(version), what=_address(version), count=1)]
+                return [self._shown_one(subtype, version)]
             case Found(resource_type, versions):
                 query = operation.criteria.names if isinstance(operation, Search) else None
                 return self.read_events("search", resource_type, versions, query)
             case Wrote(version, changed=False):
-                return [self.event("read", patient=_patient(version), what=_address(version), count=1)]
+                return [self._shown_one("read", version)]
             case Wrote() | Deleted():
                 return []
 
