@@ -477,7 +477,7 @@ async def test_a_latest_row_has_the_facets_of_the_record_that_it_is_of(conn: asy
     await put(conn, "old", labelled("R", kind="k", at="2020"))
     await put(conn, "new", labelled("V", kind="k", at="2021"))
     facets = "select facets from read.latest_things where id = 'p/k'"
-    assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "draft:false", "label:V"}
+    assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "author:", "draft:false", "label:V"}
     await drop(conn, "new")
     assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "draft:false", "label:R"}
 
