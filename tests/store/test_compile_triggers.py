@@ -479,7 +479,7 @@ async def test_a_latest_row_has_the_facets_of_the_record_that_it_is_of(conn: asy
     facets = "select facets from read.latest_things where id = 'p/k'"
     assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "author:", "draft:false", "label:V"}
     await drop(conn, "new")
-    assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "draft:false", "label:R"}
+    assert set(await conn.fetchval(facets)) == {"type:Basic", "patient:p", "author:", "draft:false", "label:R"}
 
 
 async def test_rows_are_read_in_reach(database: Database, conn: asyncpg.Connection) -> None:
